@@ -1,0 +1,154 @@
+//! One request and its response as the reassembler hands them on: framing and codings undone, nothing interpreted.
+
+/// Where a connection goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// `https` or `http`.
+    pub scheme: &'static str,
+    /// As in CONNECT or the absolute URI, lower case, an IPv6 literal without brackets.
+    pub host: String,
+    pub port: u16,
+}
+
+/// Header fields in wire order, names as sent; values without surrounding white space, bytes as Latin-1 if not UTF-8.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Headers(pub Vec<(String, String)>);
+
+impl Headers {
+    /// The first value of `name`, which is compared without case (RFC 9110 §5.1).
+    #[must_use]
+    pub fn get<'a>(&'a self, name: &'a str) -> Option<&'a str> {
+        self.all(name).next()
+    }
+
+    /// Every value of `name` in wire order.
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
+    }
+}
+
+/// A body with transfer and content codings undone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Body {
+    /// Decoded bytes, at most the retention limit that was in force.
+    pub bytes: Vec<u8>,
+    /// Bytes of the payload on the wire: transfer coding undone, content coding not.
+    pub wire_len: u64,
+    /// Why `bytes` is not the whole body, if it is not.
+    pub cut: Option<Cut>,
+    /// SHA-256 (lower-case hex) of the whole wire payload, for a body that passed the retention limit of a model call.
+    pub sha256: Option<String>,
+    /// When decoded bytes arrived: (offset in `bytes` of the first of them, ms since epoch), both ascending.
+    /// Neighbouring marks of the same ms are merged; at most 4096 marks, then the last one stands for the rest.
+    pub marks: Vec<(usize, u64)>,
+}
+
+impl Body {
+    /// When the byte at `offset` arrived, ms since epoch.
+    #[must_use]
+    pub fn arrived(&self, offset: usize) -> Option<u64> {
+        let at = self.marks.partition_point(|(start, _)| *start <= offset);
+        at.checked_sub(1).map(|i| self.marks[i].1)
+    }
+}
+
+/// Why a body is incomplete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// It passed the retention limit, before or after decoding.
+    Limit,
+    /// The connection ended before the message did.
+    Ended,
+    /// The capture queue was full and bytes are missing.
+    Gap,
+    /// The content coding is unknown or its data is broken; what could be decoded is there.
+    Coding,
+}
+
+/// A request's head.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestHead {
+    pub method: String,
+    /// As on the request line: origin form, or absolute form through a plain proxy.
+    pub target: String,
+    pub headers: Headers,
+}
+
+/// A response's head (of the final response; 1xx are not handed on).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ResponseHead {
+    pub status: u16,
+    pub headers: Headers,
+}
+
+/// One exchange, complete or as far as it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exchange {
+    pub target: Target,
+    pub request: RequestHead,
+    pub request_body: Body,
+    /// `None` if the connection ended before a response head.
+    pub response: Option<ResponseHead>,
+    pub response_body: Body,
+    /// First byte of the request, ms since epoch.
+    pub started_at: u64,
+    /// Last byte of the response, or of what there was of it, ms since epoch.
+    pub ended_at: u64,
+}
+
+impl Exchange {
+    /// Whether any part is missing.
+    #[must_use]
+    pub fn truncated(&self) -> bool {
+        self.request_body.cut.is_some() || self.response_body.cut.is_some()
+    }
+}
+
+/// One call over a WebSocket that carries model calls: a client message and the server messages it caused,
+/// up to the one that ends it (for the Responses API one `response.create` up to its terminal event).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SocketCall {
+    pub target: Target,
+    /// The request that was upgraded.
+    pub request: RequestHead,
+    pub response: ResponseHead,
+    /// The client's text message.
+    pub asked: Vec<u8>,
+    /// The server's text messages with their arrival, ms since epoch.
+    pub answered: Vec<(u64, Vec<u8>)>,
+    pub started_at: u64,
+    pub ended_at: u64,
+    /// Whether the connection ended, or bytes are missing, before the terminal event.
+    pub truncated: bool,
+}
+
+/// A WebSocket that carried something else, or what was left of it, told once when it ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SocketSummary {
+    pub target: Target,
+    pub request: RequestHead,
+    pub response: ResponseHead,
+    pub messages_up: u64,
+    pub messages_down: u64,
+    pub bytes_up: u64,
+    pub bytes_down: u64,
+    /// The first bytes of text each way, at most 64 KB.
+    pub first_up: Vec<u8>,
+    pub first_down: Vec<u8>,
+    pub started_at: u64,
+    pub ended_at: u64,
+}
+
+/// What the reassembler gives out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Captured {
+    Exchange(Box<Exchange>),
+    SocketCall(Box<SocketCall>),
+    SocketSummary(Box<SocketSummary>),
+    /// Capture gave up on the connection: what follows passed unseen. The reason is a fixed phrase, without data.
+    GaveUp {
+        target: Target,
+        reason: &'static str,
+        at: u64,
+    },
+}

@@ -1,0 +1,1 @@
+//! From a completed exchange to an event.

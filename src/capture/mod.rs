@@ -1,0 +1,6 @@
+//! What passes between an agent and its upstreams, seen once and put into words.
+//!
+//! Comes in: an agent's connections to the proxy. Goes out: redacted events, to a function that the owner gives.
+//! It never knows who consumes them, and the relay never waits for anything that happens here.
+pub mod exchange;
+pub mod extract;

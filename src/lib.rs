@@ -1,0 +1,26 @@
+//! ac7 shows what coding agents are told, what they answer, which tools they call and what that costs.
+//!
+//! The rooms, from the top down; a room uses only rooms below it:
+//!
+//! | room | job |
+//! |---|---|
+//! | [`cli`] | verbs: one file each, flags as data |
+//! | [`runner`] | a session: environment, child, signals, teardown; wires capture to a sink |
+//! | [`agents`] | what is particular to one agent |
+//! | [`broker`] | the team's server: edge, router, auth, handlers |
+//! | [`sink`] | where events go: uploader or local database |
+//! | [`capture`] | proxy, relay, reassembly, extraction, redaction |
+//! | [`client`] | HTTP client towards the broker |
+//! | [`store`] | the SQLite files |
+//! | [`identity`] | team file, members, token hashes |
+//! | [`http1`] | HTTP/1.1 framing, pure, shared by capture and the broker's edge |
+//! | [`activity`] | event types and their wire JSON |
+//! | [`tls`] | session CA, leaves, trust roots, configurations |
+//! | [`sys`] | paths, signals, files, clock, log: the only room that touches the operating system's odds and ends |
+#![forbid(unsafe_code)]
+
+pub mod activity;
+pub mod capture;
+pub mod http1;
+pub mod sink;
+pub mod sys;

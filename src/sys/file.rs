@@ -1,0 +1,53 @@
+//! Private files: 0600 from the first byte, written whole or not at all.
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+use super::random;
+
+/// Create a file that must not exist yet, readable by its owner alone (O_EXCL: a planted link is refused).
+///
+/// # Errors
+/// As [`OpenOptions::open`].
+pub fn create_private(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).read(true).create_new(true).mode(0o600).open(path)
+}
+
+/// Make sure that `path` exists and is 0600 from the first byte; an existing file is left as it is.
+///
+/// SQLite gives its -wal and -shm files the mode of the database file, so that one is made here first.
+///
+/// # Errors
+/// As [`OpenOptions::open`].
+pub fn ensure_private(path: &Path) -> io::Result<()> {
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path).map(drop)
+}
+
+/// Create a directory and its parents, each new one 0700.
+///
+/// # Errors
+/// As [`DirBuilder::create`].
+pub fn ensure_private_dir(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Replace `path` by `bytes` in one step: a new 0600 file beside it, flushed to disk, then renamed over it.
+///
+/// # Errors
+/// Whatever writing, flushing or renaming says; the old file then stands untouched.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(format!(".{}.tmp", random::hex::<6>()));
+    let fresh = path.with_file_name(name);
+    let written = create_private(&fresh)
+        .and_then(|mut file| {
+            file.write_all(bytes)?;
+            file.sync_all()
+        })
+        .and_then(|()| fs::rename(&fresh, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&fresh);
+    }
+    written
+}

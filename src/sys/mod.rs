@@ -1,0 +1,9 @@
+//! The operating system's odds and ends: clock, threads, files, paths, random bytes, durations.
+//!
+//! Comes in: nothing from other rooms. Goes out: small values. It may not know what ac7 does.
+pub mod clock;
+pub mod duration;
+pub mod file;
+pub mod paths;
+pub mod random;
+pub mod thread;

@@ -1,0 +1,35 @@
+//! Where things live, after the XDG base directory specification.
+use std::env;
+use std::path::PathBuf;
+
+/// `$XDG_DATA_HOME/ac7`, default `~/.local/share/ac7`; `None` without HOME.
+#[must_use]
+pub fn data_dir() -> Option<PathBuf> {
+    base("XDG_DATA_HOME", ".local/share").map(|d| d.join("ac7"))
+}
+
+/// `$XDG_CACHE_HOME/agentc7` (the seed's name), default `~/.cache/agentc7`; `None` without HOME.
+#[must_use]
+pub fn cache_dir() -> Option<PathBuf> {
+    base("XDG_CACHE_HOME", ".cache").map(|d| d.join("agentc7"))
+}
+
+/// `$XDG_CONFIG_HOME/ac7`, default `~/.config/ac7`; `None` without HOME.
+#[must_use]
+pub fn config_dir() -> Option<PathBuf> {
+    base("XDG_CONFIG_HOME", ".config").map(|d| d.join("ac7"))
+}
+
+/// `$TMPDIR`, default `/tmp`.
+#[must_use]
+pub fn temp_dir() -> PathBuf {
+    env::temp_dir()
+}
+
+/// The specification says that a relative path in these variables is to be ignored.
+fn base(variable: &str, under_home: &str) -> Option<PathBuf> {
+    let set = env::var_os(variable).map(PathBuf::from).filter(|p| p.is_absolute());
+    set.or_else(|| {
+        env::var_os("HOME").map(PathBuf::from).filter(|p| p.is_absolute()).map(|home| home.join(under_home))
+    })
+}

@@ -1,0 +1,30 @@
+//! Named threads that somebody joins.
+use std::io;
+use std::thread::{Builder, JoinHandle};
+
+/// A running thread. The owner stops it by its own means and then joins; dropping detaches.
+pub struct Joinable {
+    handle: JoinHandle<()>,
+}
+
+impl Joinable {
+    /// Wait for the end. A panic of the thread has been printed by then and is not raised again.
+    pub fn join(self) {
+        let _ = self.handle.join();
+    }
+
+    /// Whether the thread has ended.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.handle.is_finished()
+    }
+}
+
+/// Start a thread called `ac7-<name>` (the kernel shows 15 characters) with `stack` bytes of stack.
+///
+/// # Errors
+/// What the operating system says when it has no thread to give.
+pub fn spawn(name: &str, stack: usize, work: impl FnOnce() + Send + 'static) -> io::Result<Joinable> {
+    let handle = Builder::new().name(format!("ac7-{name}")).stack_size(stack).spawn(work)?;
+    Ok(Joinable { handle })
+}
