@@ -24,3 +24,4 @@ pub mod capture;
 pub mod http1;
 pub mod sink;
 pub mod sys;
+pub mod tls;

@@ -4,3 +4,5 @@
 //! It never knows who consumes them, and the relay never waits for anything that happens here.
 pub mod exchange;
 pub mod extract;
+pub mod scope;
+pub mod tap;
