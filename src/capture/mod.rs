@@ -2,7 +2,9 @@
 //!
 //! Comes in: an agent's connections to the proxy. Goes out: redacted events, to a function that the owner gives.
 //! It never knows who consumes them, and the relay never waits for anything that happens here.
+pub mod dial;
 pub mod exchange;
 pub mod extract;
+pub mod hello;
 pub mod scope;
 pub mod tap;
