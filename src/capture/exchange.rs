@@ -1,4 +1,5 @@
 //! One request and its response as the reassembler hands them on: framing and codings undone, nothing interpreted.
+pub use crate::http1::Headers;
 
 /// Where a connection goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -8,23 +9,6 @@ pub struct Target {
     /// As in CONNECT or the absolute URI, lower case, an IPv6 literal without brackets.
     pub host: String,
     pub port: u16,
-}
-
-/// Header fields in wire order, names as sent; values without surrounding white space, bytes as Latin-1 if not UTF-8.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Headers(pub Vec<(String, String)>);
-
-impl Headers {
-    /// The first value of `name`, which is compared without case (RFC 9110 §5.1).
-    #[must_use]
-    pub fn get<'a>(&'a self, name: &'a str) -> Option<&'a str> {
-        self.all(name).next()
-    }
-
-    /// Every value of `name` in wire order.
-    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
-    }
 }
 
 /// A body with transfer and content codings undone.
