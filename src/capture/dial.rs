@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::http1::target::authority;
+
 /// For the name, all its addresses and a proxy's answer together.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// A proxy's answer to CONNECT.
@@ -49,7 +51,7 @@ impl UpstreamProxy {
         }
         let rest = rest.split(['/', '?', '#']).next().unwrap_or_default();
         let (user, place) = rest.rsplit_once('@').map_or((None, rest), |(user, place)| (Some(user), place));
-        let (host, port) = split_host_port(place).ok_or("it has no host, or a port that is no number")?;
+        let (host, port) = authority(place).ok_or("it has no host, or a port that is no number")?;
         let authorization = user.map(|user| {
             let (name, password) = user.split_once(':').unwrap_or((user, ""));
             let pair = [percent_decode(name), b":".to_vec(), percent_decode(password)].concat();
@@ -63,24 +65,6 @@ impl UpstreamProxy {
     pub fn authorization_line(&self) -> String {
         self.authorization.as_ref().map_or(String::new(), |value| format!("Proxy-Authorization: {value}\r\n"))
     }
-}
-
-/// `host`, `host:port`, `[v6]:port` or a bare `v6`; the host in lower case without brackets.
-#[must_use]
-pub fn split_host_port(text: &str) -> Option<(String, Option<u16>)> {
-    let (host, port) = if let Some(rest) = text.strip_prefix('[') {
-        let (host, after) = rest.split_once(']')?;
-        (host, after.strip_prefix(':'))
-    } else if text.matches(':').count() > 1 {
-        (text, None)
-    } else {
-        text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)))
-    };
-    let port = match port {
-        Some(digits) => Some(digits.parse().ok().filter(|p| *p > 0)?),
-        None => None,
-    };
-    (!host.is_empty()).then(|| (host.to_ascii_lowercase(), port))
 }
 
 fn percent_decode(text: &str) -> Vec<u8> {
@@ -120,7 +104,8 @@ impl NoProxy {
             if let (Some((net, bits)), Ok(address)) = (entry.split_once('/'), host.parse::<IpAddr>()) {
                 return in_network(address, net, bits);
             }
-            let Some((name, only_port)) = split_host_port(entry) else { return false };
+            // A bare IPv6 address has no brackets here.
+            let (name, only_port) = authority(entry).unwrap_or_else(|| (entry.clone(), None));
             let name = name.trim_start_matches("*.").trim_start_matches('.');
             let same = host.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
             same && only_port.is_none_or(|p| p == port)

@@ -79,6 +79,8 @@ pub enum Reason {
     H2Only,
     NotTls,
     NotHttp,
+    /// The upstream could not be validated by us; the client may judge it otherwise.
+    Upstream,
 }
 
 impl Reason {
@@ -92,6 +94,7 @@ impl Reason {
             Reason::H2Only => "h2_only",
             Reason::NotTls => "not_tls",
             Reason::NotHttp => "not_http",
+            Reason::Upstream => "upstream",
         }
     }
 }

@@ -4,6 +4,7 @@
 pub mod clock;
 pub mod duration;
 pub mod file;
+pub mod log;
 pub mod paths;
 pub mod random;
 pub mod thread;

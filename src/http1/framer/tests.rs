@@ -127,12 +127,12 @@ fn needs_to_know_what_was_asked() {
 
 #[test]
 fn refuses_unclean_chunks_under_strict_rules() {
-    for body in ["3 \r\nabc\r\n", "3\nabc\r\n", "3\r\nabc\n", "3;a\x01\r\nabc\r\n", "3;a\nb\r\nabc\r\n"] {
+    for body in ["3 \r\nabc\r\n", "3\nabc\r\n", "3\r\nabc\n", "3;a\x01\r\nabc\r\n", "3;a\nabc\r\n"] {
         let text = format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{body}0\r\n\r\n");
         let told = transcript(&mut Framer::requests(Rules::EDGE), &[text.as_bytes()], true);
         assert!(told.ends_with("! malformed chunk"), "{body:?}: {told}");
         let told = transcript(&mut Framer::requests(Rules::CAPTURE), &[text.as_bytes()], true);
-        assert!(!body.starts_with("3;a\n") == told.ends_with("\"abc ."), "{body:?}: {told}");
+        assert_eq!(told, "POST / \"abc .", "{body:?}");
     }
 }
 

@@ -1,0 +1,179 @@
+//! The loopback proxy: accepts the agent's connections, decides what becomes of each, and joins the ends.
+use std::collections::HashMap;
+use std::io;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustls::ClientConfig;
+use serde_json::json;
+
+use super::dial::Dialer;
+use super::relay::{self, Link, Pool};
+use super::scope::{Memory, Rules};
+use super::tap::Queue;
+use super::tunnel::Tunnel;
+use crate::sys::clock;
+use crate::sys::log::Log;
+use crate::sys::thread::{self, Joinable};
+use crate::tls::SessionCa;
+
+/// Until the sockets that are left over at the end have been cut and their threads have seen it.
+const CUT_TIMEOUT: Duration = Duration::from_secs(2);
+/// When the process has no descriptor or thread left, the next connection waits this long.
+const OUT_OF_RESOURCES: Duration = Duration::from_millis(50);
+
+/// What the proxy needs to know.
+pub struct Config {
+    pub rules: Rules,
+    pub dialer: Dialer,
+    /// How upstreams are validated.
+    pub trust: Arc<ClientConfig>,
+    pub ca: SessionCa,
+}
+
+/// A running proxy. Dropping it stops it at once.
+pub struct Proxy {
+    shared: Arc<Shared>,
+    acceptor: Option<Joinable>,
+    port: u16,
+}
+
+pub(super) struct Shared {
+    pub config: Config,
+    pub queue: Arc<Queue>,
+    pub log: Arc<Log>,
+    pub pool: Arc<Pool>,
+    memory: Mutex<Memory>,
+    links: Mutex<Links>,
+    fewer: Condvar,
+    stopping: AtomicBool,
+}
+
+#[derive(Default)]
+struct Links {
+    live: HashMap<u64, Arc<Link>>,
+    next: u64,
+}
+
+impl Proxy {
+    /// Listen on a free port of 127.0.0.1; what is seen goes to `queue`.
+    ///
+    /// # Errors
+    /// No loopback, or no thread.
+    pub fn start(config: Config, queue: Arc<Queue>, log: Arc<Log>) -> io::Result<Proxy> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let port = listener.local_addr()?.port();
+        let shared = Arc::new(Shared {
+            config,
+            queue,
+            log,
+            pool: Arc::default(),
+            memory: Mutex::default(),
+            links: Mutex::default(),
+            fewer: Condvar::new(),
+            stopping: AtomicBool::new(false),
+        });
+        let accepting = shared.clone();
+        let acceptor = thread::spawn("proxy", relay::STACK, move || accepting.accept(&listener))?;
+        shared.log.line("proxy up", &[("port", json!(port))]);
+        Ok(Proxy { shared, acceptor: Some(acceptor), port })
+    }
+
+    /// The port on 127.0.0.1.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Take no more connections, give the open ones `grace` to end by themselves, then cut them.
+    pub fn stop(mut self, grace: Duration) {
+        self.end(grace);
+    }
+
+    fn end(&mut self, grace: Duration) {
+        let Some(acceptor) = self.acceptor.take() else { return };
+        self.shared.stopping.store(true, Ordering::SeqCst);
+        // The only way to wake a blocked accept.
+        drop(TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)));
+        acceptor.join();
+        let left = self.shared.wait_for_links(grace);
+        if left > 0 {
+            self.shared.links().live.values().for_each(|link| link.cut());
+            let stuck = self.shared.wait_for_links(CUT_TIMEOUT);
+            self.shared.log.line("tunnels cut", &[("count", json!(left)), ("stuck", json!(stuck))]);
+        }
+        self.shared.log.line("proxy down", &[]);
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.end(Duration::ZERO);
+    }
+}
+
+impl Shared {
+    fn links(&self) -> MutexGuard<'_, Links> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives how many tunnels are left when the last has ended, or the time is over.
+    fn wait_for_links(&self, limit: Duration) -> usize {
+        let more = |links: &mut Links| !links.live.is_empty();
+        let waited = self.fewer.wait_timeout_while(self.links(), limit, more);
+        waited.unwrap_or_else(PoisonError::into_inner).0.live.len()
+    }
+
+    fn accept(self: &Arc<Self>, listener: &TcpListener) {
+        let mut complained: Option<Instant> = None;
+        while !self.stopping.load(Ordering::SeqCst) {
+            let taken = listener.accept().and_then(|(agent, _)| self.begin(agent));
+            if let Err(why) = taken {
+                if complained.is_none_or(|at| at.elapsed() > Duration::from_secs(10)) {
+                    self.log.line("accept failed", &[("why", json!(why.to_string()))]);
+                    complained = Some(Instant::now());
+                }
+                std::thread::sleep(OUT_OF_RESOURCES);
+            }
+        }
+    }
+
+    fn begin(self: &Arc<Self>, agent: TcpStream) -> io::Result<()> {
+        if self.stopping.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        agent.set_nodelay(true)?;
+        let link = Link::new(agent);
+        let number = {
+            let mut links = self.links();
+            links.next += 1;
+            let number = links.next;
+            links.live.insert(number, link.clone());
+            number
+        };
+        let shared = self.clone();
+        let started = thread::spawn("up", relay::STACK, move || {
+            let tunnel = Tunnel { shared: &shared, link: &link, started: clock::now_ms() };
+            if let Err(why) = tunnel.serve() {
+                shared.log.line("tunnel failed", &[("why", json!(why.to_string()))]);
+            }
+            link.cut();
+            shared.forget(number);
+        });
+        if started.is_err() {
+            self.forget(number);
+        }
+        started.map(drop)
+    }
+
+    fn forget(&self, number: u64) {
+        self.links().live.remove(&number);
+        self.fewer.notify_all();
+    }
+}

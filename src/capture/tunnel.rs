@@ -1,0 +1,386 @@
+//! One connection of the agent: what it asks for, what is decided, and its way to the end.
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use rustls::server::Accepted;
+use rustls::{AlertDescription, ClientConnection, ServerConnection};
+use serde_json::json;
+
+use super::exchange::Target;
+use super::hello::{self, Hello};
+use super::proxy::Shared;
+use super::relay::{self, Link};
+use super::scope::{ByHost, Fingerprint, Reason, Rejection};
+use super::tap::Side;
+use super::{dial, plain, report};
+use crate::http1::{self, Framer, Part, Start};
+use crate::sys::clock;
+
+/// A proxy request's head.
+const MAX_HEAD: usize = 64 * 1024;
+/// For a proxy request's head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// For a TLS handshake, on either side.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// An upstream with TLS on it.
+struct Secured {
+    stream: TcpStream,
+    connection: ClientConnection,
+}
+
+/// One connection of the agent, on its own thread.
+pub(super) struct Tunnel<'a> {
+    pub shared: &'a Shared,
+    pub link: &'a Arc<Link>,
+    /// When the connection was accepted, ms since the epoch.
+    pub started: u64,
+}
+
+impl Tunnel<'_> {
+    /// See the connection through to its end.
+    pub fn serve(&self) -> io::Result<()> {
+        let agent = &self.link.agent;
+        agent.set_read_timeout(Some(HEAD_TIMEOUT))?;
+        let Some(raw) = read_head(agent)? else { return Ok(()) };
+        agent.set_read_timeout(None)?;
+        let Ok(Some(Part::Head(head))) = Framer::requests(http1::Rules::CAPTURE).next(&mut &raw[..]) else {
+            return self.answer("400 Bad Request", "this is not an HTTP request");
+        };
+        match &head.start {
+            Start::Request { method, target } if method == "CONNECT" => {
+                match http1::target::authority(target) {
+                    Some((host, port)) => self.connect(&host, port.unwrap_or(443)),
+                    None => self.answer("400 Bad Request", "CONNECT needs host:port"),
+                }
+            }
+            _ => match plain::Request::new(&head, raw) {
+                Ok(request) => self.plain(&request),
+                Err(why) => self.answer("400 Bad Request", &why),
+            },
+        }
+    }
+
+    fn connect(&self, host: &str, port: u16) -> io::Result<()> {
+        let by_host = self.shared.config.rules.by_host(host);
+        match by_host {
+            ByHost::Splice(reason) => {
+                let Some(upstream) = self.dial(host, port)? else { return Ok(()) };
+                self.established()?;
+                self.splice(host, port, upstream, &[], reason)
+            }
+            ByHost::Model => {
+                let Some(upstream) = self.dial(host, port)? else { return Ok(()) };
+                let upstream = match self.secure(upstream, host) {
+                    Ok(upstream) => upstream,
+                    Err(why) => return self.refuse(host, port, &format!("cannot trust {host}: {why}")),
+                };
+                self.established()?;
+                match hello::read(&self.link.agent, None)? {
+                    Hello::Gone => Ok(()),
+                    Hello::Other { raw } => self.splice_anew(host, port, &raw, Reason::NotTls),
+                    Hello::Tls { accepted, client, raw } => {
+                        let why_not =
+                            self.shared.memory().by_hello(&self.shared.config.rules, by_host, host, &client);
+                        match why_not {
+                            Some(reason) => self.splice_anew(host, port, &raw, reason),
+                            None => self.decrypt(host, port, upstream, *accepted, (&client, true), &raw),
+                        }
+                    }
+                }
+            }
+            ByHost::AskHello => {
+                let Some(upstream) = self.dial(host, port)? else { return Ok(()) };
+                self.established()?;
+                match hello::read(&self.link.agent, Some(&upstream))? {
+                    Hello::Gone => Ok(()),
+                    Hello::Other { raw } => self.splice(host, port, upstream, &raw, Reason::NotTls),
+                    Hello::Tls { accepted, client, raw } => {
+                        let why_not =
+                            self.shared.memory().by_hello(&self.shared.config.rules, by_host, host, &client);
+                        if let Some(reason) = why_not {
+                            return self.splice(host, port, upstream, &raw, reason);
+                        }
+                        match self.secure(upstream, host) {
+                            Ok(upstream) => {
+                                self.decrypt(host, port, upstream, *accepted, (&client, false), &raw)
+                            }
+                            // The client shall judge the certificate itself, as it would without us.
+                            Err(why) => {
+                                self.log("upstream refused", host, &[("why", json!(why.to_string()))]);
+                                self.splice_anew(host, port, &raw, Reason::Upstream)
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reach the upstream, or tell the agent why not.
+    fn dial(&self, host: &str, port: u16) -> io::Result<Option<TcpStream>> {
+        match self.shared.config.dialer.dial(host, port) {
+            Ok(upstream) => Ok(Some(upstream)),
+            Err(why) => self.refuse(host, port, &why.to_string()).map(|()| None),
+        }
+    }
+
+    /// TLS on a fresh connection, validated; bounded in time.
+    fn secure(&self, mut stream: TcpStream, host: &str) -> io::Result<Secured> {
+        let name = ServerName::try_from(host.to_string()).map_err(io::Error::other)?;
+        let config = self.shared.config.trust.clone();
+        let mut connection = ClientConnection::new(config, name).map_err(io::Error::other)?;
+        stream.set_read_timeout(Some(HANDSHAKE_TIMEOUT))?;
+        while connection.is_handshaking() {
+            connection.complete_io(&mut stream)?;
+        }
+        stream.set_read_timeout(None)?;
+        connection.set_buffer_limit(None);
+        Ok(Secured { stream, connection })
+    }
+
+    /// Finish the agent's handshake with a leaf of ours, then relay.
+    fn decrypt(
+        &self,
+        host: &str,
+        port: u16,
+        upstream: Secured,
+        accepted: Accepted,
+        (client, model): (&Fingerprint, bool),
+        raw: &[u8],
+    ) -> io::Result<()> {
+        let config = self.shared.config.ca.server_config(host).map_err(|why| why.to_string());
+        let connection = config.and_then(|c| accepted.into_connection(c).map_err(|(why, _)| why.to_string()));
+        let mut connection = match connection {
+            Ok(connection) => connection,
+            // Nothing has been sent yet, so that the client can still be left alone.
+            Err(why) => {
+                self.log("cannot decrypt", host, &[("why", json!(why))]);
+                drop(upstream);
+                return self.splice_anew(host, port, raw, Reason::NotTls);
+            }
+        };
+        if let Err(why) = accept_handshake(&self.link.agent, &mut connection) {
+            return self.handshake_refused(host, port, client, model, alert_of(&why));
+        }
+        self.log("tunnel decided", host, &[("decrypted", json!(true))]);
+        let tap = self.shared.queue.open(Target { scheme: "https", host: host.to_string(), port });
+        let feeds = (tap.feed(Side::Up), tap.feed(Side::Down));
+        let mut http = true;
+        let learnt = relay::decrypted(
+            self.link,
+            &self.shared.pool,
+            connection,
+            (upstream.stream, upstream.connection),
+            feeds,
+            |bytes| {
+                http = looks_like_http(bytes);
+                let mut memory = self.shared.memory();
+                memory.succeeded(client, host);
+                if !http {
+                    memory.not_http(host);
+                }
+                http
+            },
+        )?;
+        if !http {
+            self.passed(host, port, Reason::NotHttp, None);
+        }
+        if learnt.spoke { Ok(()) } else { self.handshake_refused(host, port, client, model, learnt.alert) }
+    }
+
+    /// The agent left without having sent anything under our leaf.
+    fn handshake_refused(
+        &self,
+        host: &str,
+        port: u16,
+        client: &Fingerprint,
+        model: bool,
+        alert: Option<AlertDescription>,
+    ) -> io::Result<()> {
+        let strong = alert.is_some_and(is_certificate_alert);
+        let how = if strong { Rejection::Strong } else { Rejection::Weak };
+        let counted = self.shared.memory().rejected(client, host, model, how);
+        let alert = alert.map(|a| format!("{a:?}"));
+        self.log(
+            "handshake refused",
+            host,
+            &[("alert", json!(alert)), ("tunnelled from now on", json!(counted))],
+        );
+        if counted || strong {
+            self.passed(host, port, Reason::Rejected, alert);
+        }
+        Ok(())
+    }
+
+    fn splice_anew(&self, host: &str, port: u16, raw: &[u8], reason: Reason) -> io::Result<()> {
+        match self.shared.config.dialer.dial(host, port) {
+            Ok(upstream) => self.splice(host, port, upstream, raw, reason),
+            // The 200 is out: nothing is left to say but the end of the connection.
+            Err(why) => {
+                self.log("upstream lost", host, &[("why", json!(why.to_string()))]);
+                Ok(())
+            }
+        }
+    }
+
+    fn splice(
+        &self,
+        host: &str,
+        port: u16,
+        upstream: TcpStream,
+        raw: &[u8],
+        reason: Reason,
+    ) -> io::Result<()> {
+        self.log("tunnel decided", host, &[("decrypted", json!(false)), ("reason", json!(reason.word()))]);
+        relay::spliced(self.link, &self.shared.pool, upstream, raw)?;
+        self.passed(host, port, reason, None);
+        Ok(())
+    }
+
+    /// A connection went through, or away, undecrypted.
+    fn passed(&self, host: &str, port: u16, reason: Reason, alert: Option<String>) {
+        self.shared.queue.event(report::tunnel(&report::Passed {
+            host,
+            place: &dial::join(host, port),
+            reason: reason.word(),
+            alert,
+            moved: self.link.moved(),
+            times: (self.started, clock::now_ms()),
+        }));
+    }
+
+    fn established(&self) -> io::Result<()> {
+        (&self.link.agent).write_all(b"HTTP/1.1 200 Connection Established\r\n\r\n")
+    }
+
+    /// The upstream cannot be had: the agent gets a real error at once, and the trace has it too.
+    fn refuse(&self, host: &str, port: u16, why: &str) -> io::Result<()> {
+        self.log("upstream refused", host, &[("why", json!(why))]);
+        let times = (self.started, clock::now_ms());
+        self.shared.queue.event(report::refused(host, &dial::join(host, port), why, times));
+        self.answer("502 Bad Gateway", why)
+    }
+
+    fn answer(&self, status: &str, why: &str) -> io::Result<()> {
+        let body = format!("ac7: {why}\n");
+        let head = format!(
+            "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            body.len()
+        );
+        let mut agent = &self.link.agent;
+        agent.write_all((head + &body).as_bytes())?;
+        agent.shutdown(Shutdown::Write)
+    }
+
+    fn plain(&self, request: &plain::Request) -> io::Result<()> {
+        let target = &request.target;
+        let (upstream, proxy) = match self.shared.config.dialer.dial_plain(&target.host, target.port) {
+            Ok(way) => way,
+            Err(why) => return self.refuse(&target.host, target.port, &why.to_string()),
+        };
+        let tap = self.shared.queue.open(target.clone());
+        let feeds = (tap.feed(Side::Up), tap.feed(Side::Down));
+        plain::forward(self.link, &self.shared.pool, upstream, request, proxy, feeds)
+    }
+
+    fn log(&self, what: &str, host: &str, more: &[(&str, serde_json::Value)]) {
+        let mut fields = vec![("host", json!(host))];
+        fields.extend(more.iter().cloned());
+        self.shared.log.line(what, &fields);
+    }
+}
+
+/// A request's head, and not a byte more: what follows belongs to the tunnel. `None` if the agent left before.
+fn read_head(mut agent: &TcpStream) -> io::Result<Option<Vec<u8>>> {
+    let (mut head, mut ahead) = (Vec::new(), [0; 2048]);
+    loop {
+        let seen = agent.peek(&mut ahead)?;
+        if seen == 0 {
+            return Ok(None);
+        }
+        let before = head.len();
+        head.extend_from_slice(&ahead[..seen]);
+        let from = before.saturating_sub(3);
+        let end = head[from..].windows(4).position(|w| w == b"\r\n\r\n").map(|at| from + at + 4);
+        agent.read_exact(&mut ahead[..end.unwrap_or(head.len()) - before])?;
+        if let Some(end) = end {
+            head.truncate(end);
+            return Ok(Some(head));
+        }
+        if head.len() > MAX_HEAD {
+            return Err(io::Error::other("a proxy request's head is too long"));
+        }
+    }
+}
+
+fn accept_handshake(mut agent: &TcpStream, connection: &mut ServerConnection) -> io::Result<()> {
+    agent.set_read_timeout(Some(HANDSHAKE_TIMEOUT))?;
+    while connection.is_handshaking() {
+        connection.complete_io(&mut agent)?;
+    }
+    while connection.wants_write() {
+        connection.write_tls(&mut agent)?;
+    }
+    agent.set_read_timeout(None)?;
+    connection.set_buffer_limit(None);
+    Ok(())
+}
+
+fn alert_of(why: &io::Error) -> Option<AlertDescription> {
+    match why.get_ref()?.downcast_ref::<rustls::Error>()? {
+        rustls::Error::AlertReceived(alert) => Some(*alert),
+        _ => None,
+    }
+}
+
+/// Alerts 42 to 46 and 48 (RFC 8446 §6.2): the client has looked at our certificate and does not want it.
+fn is_certificate_alert(alert: AlertDescription) -> bool {
+    use AlertDescription as A;
+    matches!(
+        alert,
+        A::BadCertificate
+            | A::UnsupportedCertificate
+            | A::CertificateRevoked
+            | A::CertificateExpired
+            | A::CertificateUnknown
+            | A::UnknownCA
+    )
+}
+
+/// Whether bytes may begin an HTTP/1 request: a method of capital letters, as far as it can be seen. The preface of
+/// HTTP/2 (RFC 9113 §3.4) is not HTTP/1.
+fn looks_like_http(bytes: &[u8]) -> bool {
+    let start = bytes.iter().position(|b| !matches!(b, b'\r' | b'\n')).unwrap_or(0);
+    let method = bytes[start..].split(|b| *b == b' ').next().unwrap_or_default();
+    let token = |b: &u8| b.is_ascii_uppercase() || matches!(b, b'-' | b'_');
+    method.len() <= 32
+        && method.first().is_some_and(u8::is_ascii_uppercase)
+        && method.iter().all(token)
+        && !bytes[start..].starts_with(b"PRI * HTTP/2")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn http_is_told_by_its_first_bytes() {
+        for (bytes, want) in [
+            (&b"GET / HTTP/1.1\r\n"[..], true),
+            (b"P", true),
+            (b"\r\nPOST /v1", true),
+            (b"M-SEARCH * HTTP/1.1", true),
+            (b"PRI * HTTP/2.0\r\n\r\nSM", false),
+            (b"SSH-2.0-OpenSSH", false),
+            (b"\x16\x03\x01", false),
+            (b"a1 LOGIN", false),
+            (b"", false),
+        ] {
+            assert_eq!(looks_like_http(bytes), want, "{bytes:?}");
+        }
+    }
+}
