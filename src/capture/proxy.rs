@@ -10,17 +10,18 @@ use rustls::ClientConfig;
 use serde_json::json;
 
 use super::dial::Dialer;
-use super::relay::{self, Link, Pool};
+use super::relay::{Link, Pool};
 use super::scope::{Memory, Rules};
 use super::tap::Queue;
 use super::tunnel::Tunnel;
-use crate::sys::clock;
 use crate::sys::log::Log;
 use crate::sys::thread::{self, Joinable};
 use crate::tls::SessionCa;
 
 /// Until the sockets that are left over at the end have been cut and their threads have seen it.
 const CUT_TIMEOUT: Duration = Duration::from_secs(2);
+/// The acceptor only accepts.
+const STACK: usize = 128 * 1024;
 /// When the process has no descriptor or thread left, the next connection waits this long.
 const OUT_OF_RESOURCES: Duration = Duration::from_millis(50);
 
@@ -76,7 +77,7 @@ impl Proxy {
             stopping: AtomicBool::new(false),
         });
         let accepting = shared.clone();
-        let acceptor = thread::spawn("proxy", relay::STACK, move || accepting.accept(&listener))?;
+        let acceptor = thread::spawn("proxy", STACK, move || accepting.accept(&listener))?;
         shared.log.line("proxy up", &[("port", json!(port))]);
         Ok(Proxy { shared, acceptor: Some(acceptor), port })
     }
@@ -85,6 +86,12 @@ impl Proxy {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// How many connections have been made so far.
+    #[must_use]
+    pub fn accepted(&self) -> u64 {
+        self.shared.links().next
     }
 
     /// Take no more connections, give the open ones `grace` to end by themselves, then cut them.
@@ -149,30 +156,20 @@ impl Shared {
             return Ok(());
         }
         agent.set_nodelay(true)?;
-        let link = Link::new(agent);
-        let number = {
-            let mut links = self.links();
-            links.next += 1;
-            let number = links.next;
-            links.live.insert(number, link.clone());
-            number
-        };
-        let shared = self.clone();
-        let started = thread::spawn("up", relay::STACK, move || {
-            let tunnel = Tunnel { shared: &shared, link: &link, started: clock::now_ms() };
-            if let Err(why) = tunnel.serve() {
-                shared.log.line("tunnel failed", &[("why", json!(why.to_string()))]);
-            }
-            link.cut();
-            shared.forget(number);
-        });
-        if started.is_err() {
-            self.forget(number);
-        }
-        started.map(drop)
+        Tunnel::begin(self.clone(), agent)
     }
 
-    fn forget(&self, number: u64) {
+    /// Put a link on the list of those that live; gives its number.
+    pub fn remember(&self, link: Arc<Link>) -> u64 {
+        let mut links = self.links();
+        links.next += 1;
+        let number = links.next;
+        links.live.insert(number, link);
+        number
+    }
+
+    /// A tunnel has ended.
+    pub fn forget(&self, number: u64) {
         self.links().live.remove(&number);
         self.fewer.notify_all();
     }

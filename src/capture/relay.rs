@@ -18,15 +18,15 @@ use super::tap::Feed;
 use crate::sys::thread;
 
 /// What a parked direction holds; larger buffers are lent while bytes move.
-const SMALL: usize = 4 * 1024;
+const SMALL: usize = 2 * 1024;
 /// What moves at once.
 const LARGE: usize = 64 * 1024;
 /// Lent buffers that are kept for the next one who asks.
 const POOLED: usize = 16;
 /// When one direction has ended the other may go on; when it moves nothing for so long, the tunnel ends.
 const LINGER: Duration = Duration::from_secs(10);
-/// Relay threads are many and shallow.
-pub const STACK: usize = 128 * 1024;
+/// Relay threads are many and shallow, in a release build at least.
+pub const STACK: usize = if cfg!(debug_assertions) { 512 * 1024 } else { 64 * 1024 };
 
 /// The sockets of a tunnel and how far its directions are.
 pub struct Link {
@@ -151,54 +151,58 @@ pub struct Learnt {
     pub alert: Option<rustls::AlertDescription>,
 }
 
-/// Relay between the agent's TLS and the upstream's until both directions have ended. `up` and `down` get the
-/// plaintext after it has been passed on; `first` is called with the agent's first plaintext and says whether the
-/// taps are wanted at all.
-///
-/// # Errors
-/// When no thread can be had for the second direction; nothing has been moved then.
-pub fn decrypted(
-    link: &Arc<Link>,
-    pool: &Arc<Pool>,
-    agent: rustls::ServerConnection,
-    upstream: (TcpStream, rustls::ClientConnection),
-    (mut up, mut down): (Feed, Feed),
-    first: impl FnOnce(&[u8]) -> bool,
-) -> io::Result<Learnt> {
-    let (stream, upstream) = upstream;
-    link.set_upstream(stream);
-    let (agent, upstream) = (Arc::new(Mutex::new(agent)), Arc::new(Mutex::new(upstream)));
-    let wanted = Arc::new(AtomicBool::new(true));
-    let back = {
-        let (link, pool, wanted) = (link.clone(), pool.clone(), wanted.clone());
-        let (agent, upstream) = (agent.clone(), upstream.clone());
-        thread::spawn("down", STACK, move || {
-            let end = pump(&link, &pool, Way::Down, &upstream, &agent, |bytes| {
-                if wanted.load(Ordering::Relaxed) {
-                    down.data(bytes);
-                }
-            });
-            drop(down);
-            link.ended(matches!(end, End::Broken(_)));
-        })?
-    };
-    let mut first = Some(first);
-    let end = pump(link, pool, Way::Up, &agent, &upstream, |bytes| {
-        if let Some(first) = first.take() {
-            wanted.store(first(&bytes), Ordering::Relaxed);
-        }
-        if wanted.load(Ordering::Relaxed) {
-            up.data(bytes);
-        }
-    });
-    drop(up);
-    link.ended(matches!(end, End::Broken(_)));
-    back.join();
-    let alert = match end {
-        End::Broken(Some(rustls::Error::AlertReceived(alert))) => Some(alert),
-        _ => None,
-    };
-    Ok(Learnt { spoke: first.is_none(), alert })
+/// A decrypted tunnel, ready to go: both handshakes are done, and the link has its upstream.
+pub struct Decrypted {
+    pub link: Arc<Link>,
+    pub pool: Arc<Pool>,
+    /// Shared from the start: moved about by value they would lie on the relay threads' stacks.
+    pub agent: Arc<Mutex<rustls::ServerConnection>>,
+    pub upstream: Arc<Mutex<rustls::ClientConnection>>,
+    /// Get the plaintext after it has been passed on.
+    pub up: Feed,
+    pub down: Feed,
+}
+
+impl Decrypted {
+    /// Relay until both directions have ended. `first` is called with the agent's first plaintext and says whether
+    /// the feeds are wanted at all.
+    ///
+    /// # Errors
+    /// When no thread can be had for the second direction; nothing has been moved then.
+    pub fn run(self, first: impl FnOnce(&[u8]) -> bool) -> io::Result<Learnt> {
+        let Decrypted { link, pool, agent, upstream, mut up, mut down } = self;
+        let wanted = Arc::new(AtomicBool::new(true));
+        let back = {
+            let (link, pool, wanted) = (link.clone(), pool.clone(), wanted.clone());
+            let (agent, upstream) = (agent.clone(), upstream.clone());
+            thread::spawn("down", STACK, move || {
+                let end = pump(&link, &pool, Way::Down, &upstream, &agent, |bytes| {
+                    if wanted.load(Ordering::Relaxed) {
+                        down.data(bytes);
+                    }
+                });
+                drop(down);
+                link.ended(matches!(end, End::Broken(_)));
+            })?
+        };
+        let mut first = Some(first);
+        let end = pump(&link, &pool, Way::Up, &agent, &upstream, |bytes| {
+            if let Some(first) = first.take() {
+                wanted.store(first(&bytes), Ordering::Relaxed);
+            }
+            if wanted.load(Ordering::Relaxed) {
+                up.data(bytes);
+            }
+        });
+        drop(up);
+        link.ended(matches!(end, End::Broken(_)));
+        back.join();
+        let alert = match end {
+            End::Broken(Some(rustls::Error::AlertReceived(alert))) => Some(alert),
+            _ => None,
+        };
+        Ok(Learnt { spoke: first.is_none(), alert })
+    }
 }
 
 /// Move plaintext one way until the end of the source.

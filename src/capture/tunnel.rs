@@ -1,7 +1,7 @@
 //! One connection of the agent: what it asks for, what is decided, and its way to the end.
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
@@ -12,12 +12,12 @@ use serde_json::json;
 use super::exchange::Target;
 use super::hello::{self, Hello};
 use super::proxy::Shared;
-use super::relay::{self, Link};
+use super::relay::{self, Decrypted, Link};
 use super::scope::{ByHost, Fingerprint, Reason, Rejection};
 use super::tap::Side;
 use super::{dial, plain, report};
 use crate::http1::{self, Framer, Part, Start};
-use crate::sys::clock;
+use crate::sys::{clock, thread};
 
 /// A proxy request's head.
 const MAX_HEAD: usize = 64 * 1024;
@@ -25,6 +25,8 @@ const MAX_HEAD: usize = 64 * 1024;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// For a TLS handshake, on either side.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// More than four times a relay thread's, so that the C library does not hand its touched pages on to one.
+const SETUP_STACK: usize = 5 * relay::STACK;
 
 /// An upstream with TLS on it.
 struct Secured {
@@ -33,16 +35,52 @@ struct Secured {
 }
 
 /// One connection of the agent, on its own thread.
-pub(super) struct Tunnel<'a> {
-    pub shared: &'a Shared,
-    pub link: &'a Arc<Link>,
+pub(super) struct Tunnel {
+    shared: Arc<Shared>,
+    link: Arc<Link>,
+    /// In the proxy's list of links.
+    number: u64,
     /// When the connection was accepted, ms since the epoch.
-    pub started: u64,
+    started: u64,
 }
 
-impl Tunnel<'_> {
-    /// See the connection through to its end.
-    pub fn serve(&self) -> io::Result<()> {
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        self.link.cut();
+        self.shared.forget(self.number);
+    }
+}
+
+impl Tunnel {
+    /// See a new connection through to its end, on threads of its own: one that sets it up, with as much stack as
+    /// handshakes take, then two shallow ones that relay, perhaps for hours.
+    ///
+    /// # Errors
+    /// No thread to be had.
+    pub fn begin(shared: Arc<Shared>, agent: TcpStream) -> io::Result<()> {
+        let link = Link::new(agent);
+        let number = shared.remember(link.clone());
+        let tunnel = Tunnel { shared, link, number, started: clock::now_ms() };
+        tunnel.on_thread("tunnel", SETUP_STACK, Tunnel::serve)
+    }
+
+    fn on_thread(
+        self,
+        name: &str,
+        stack: usize,
+        work: impl FnOnce(Tunnel) -> io::Result<()> + Send + 'static,
+    ) -> io::Result<()> {
+        // The proxy waits for all tunnels by its list of links, from which each takes itself off at its end.
+        let started = thread::spawn(name, stack, move || {
+            let log = self.shared.log.clone();
+            if let Err(why) = work(self) {
+                log.line("tunnel failed", &[("why", json!(why.to_string()))]);
+            }
+        });
+        started.map(drop)
+    }
+
+    fn serve(self) -> io::Result<()> {
         let agent = &self.link.agent;
         agent.set_read_timeout(Some(HEAD_TIMEOUT))?;
         let Some(raw) = read_head(agent)? else { return Ok(()) };
@@ -64,7 +102,7 @@ impl Tunnel<'_> {
         }
     }
 
-    fn connect(&self, host: &str, port: u16) -> io::Result<()> {
+    fn connect(self, host: &str, port: u16) -> io::Result<()> {
         let by_host = self.shared.config.rules.by_host(host);
         match by_host {
             ByHost::Splice(reason) => {
@@ -144,7 +182,7 @@ impl Tunnel<'_> {
 
     /// Finish the agent's handshake with a leaf of ours, then relay.
     fn decrypt(
-        &self,
+        self,
         host: &str,
         port: u16,
         upstream: Secured,
@@ -168,24 +206,38 @@ impl Tunnel<'_> {
         }
         self.log("tunnel decided", host, &[("decrypted", json!(true))]);
         let tap = self.shared.queue.open(Target { scheme: "https", host: host.to_string(), port });
-        let feeds = (tap.feed(Side::Up), tap.feed(Side::Down));
+        self.link.set_upstream(upstream.stream);
+        let relay = Decrypted {
+            link: self.link.clone(),
+            pool: self.shared.pool.clone(),
+            agent: Arc::new(Mutex::new(connection)),
+            upstream: Arc::new(Mutex::new(upstream.connection)),
+            up: tap.feed(Side::Up),
+            down: tap.feed(Side::Down),
+        };
+        let (host, client) = (host.to_string(), client.clone());
+        self.on_thread("up", relay::STACK, move |tunnel| tunnel.relay(relay, &host, port, &client, model))
+    }
+
+    /// Relay, and remember what it showed of the client.
+    fn relay(
+        self,
+        relay: Decrypted,
+        host: &str,
+        port: u16,
+        client: &Fingerprint,
+        model: bool,
+    ) -> io::Result<()> {
         let mut http = true;
-        let learnt = relay::decrypted(
-            self.link,
-            &self.shared.pool,
-            connection,
-            (upstream.stream, upstream.connection),
-            feeds,
-            |bytes| {
-                http = looks_like_http(bytes);
-                let mut memory = self.shared.memory();
-                memory.succeeded(client, host);
-                if !http {
-                    memory.not_http(host);
-                }
-                http
-            },
-        )?;
+        let learnt = relay.run(|bytes| {
+            http = looks_like_http(bytes);
+            let mut memory = self.shared.memory();
+            memory.succeeded(client, host);
+            if !http {
+                memory.not_http(host);
+            }
+            http
+        })?;
         if !http {
             self.passed(host, port, Reason::NotHttp, None);
         }
@@ -216,7 +268,7 @@ impl Tunnel<'_> {
         Ok(())
     }
 
-    fn splice_anew(&self, host: &str, port: u16, raw: &[u8], reason: Reason) -> io::Result<()> {
+    fn splice_anew(self, host: &str, port: u16, raw: &[u8], reason: Reason) -> io::Result<()> {
         match self.shared.config.dialer.dial(host, port) {
             Ok(upstream) => self.splice(host, port, upstream, raw, reason),
             // The 200 is out: nothing is left to say but the end of the connection.
@@ -228,7 +280,7 @@ impl Tunnel<'_> {
     }
 
     fn splice(
-        &self,
+        self,
         host: &str,
         port: u16,
         upstream: TcpStream,
@@ -236,9 +288,12 @@ impl Tunnel<'_> {
         reason: Reason,
     ) -> io::Result<()> {
         self.log("tunnel decided", host, &[("decrypted", json!(false)), ("reason", json!(reason.word()))]);
-        relay::spliced(self.link, &self.shared.pool, upstream, raw)?;
-        self.passed(host, port, reason, None);
-        Ok(())
+        let (host, raw) = (host.to_string(), raw.to_vec());
+        self.on_thread("up", relay::STACK, move |tunnel| {
+            relay::spliced(&tunnel.link, &tunnel.shared.pool, upstream, &raw)?;
+            tunnel.passed(&host, port, reason, None);
+            Ok(())
+        })
     }
 
     /// A connection went through, or away, undecrypted.
@@ -276,7 +331,7 @@ impl Tunnel<'_> {
         agent.shutdown(Shutdown::Write)
     }
 
-    fn plain(&self, request: &plain::Request) -> io::Result<()> {
+    fn plain(self, request: &plain::Request) -> io::Result<()> {
         let target = &request.target;
         let (upstream, proxy) = match self.shared.config.dialer.dial_plain(&target.host, target.port) {
             Ok(way) => way,
@@ -284,7 +339,7 @@ impl Tunnel<'_> {
         };
         let tap = self.shared.queue.open(target.clone());
         let feeds = (tap.feed(Side::Up), tap.feed(Side::Down));
-        plain::forward(self.link, &self.shared.pool, upstream, request, proxy, feeds)
+        plain::forward(&self.link, &self.shared.pool, upstream, request, proxy, feeds)
     }
 
     fn log(&self, what: &str, host: &str, more: &[(&str, serde_json::Value)]) {

@@ -1,0 +1,150 @@
+//! The wrapped program: started with the terminal as its own, told of our signals, waited for (DESIGN §5, signals).
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, getpgrp, kill_process, kill_process_group, waitid};
+use rustix::termios::tcgetpgrp;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::iterator::{Handle, Signals};
+
+use crate::sys::thread::{self, Joinable};
+
+/// On a terminal so many interrupts within [`IMPATIENCE`] kill the child; REPLs need the single ones.
+const IMPATIENT_INTERRUPTS: usize = 3;
+const IMPATIENCE: Duration = Duration::from_secs(2);
+
+/// How a shell reports what became of a command.
+const NOT_FOUND: u8 = 127;
+const NOT_EXECUTABLE: u8 = 126;
+const SIGNALLED: i32 = 128;
+
+/// The program could not be started.
+#[derive(Debug)]
+pub struct StartError {
+    pub program: OsString,
+    pub why: io::Error,
+}
+
+impl StartError {
+    /// The exit code a shell would give.
+    #[must_use]
+    pub fn code(&self) -> u8 {
+        if self.why.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE }
+    }
+}
+
+/// Who may be signalled; empty once the child has been reaped, so that no stranger with its pid is hit.
+type Live = Arc<Mutex<Option<Pid>>>;
+
+/// Catches our signals from before the child starts until after it has ended.
+pub struct Signalled {
+    signals: Signals,
+    handle: Handle,
+}
+
+/// Begin to catch signals. Those that come before there is a child are given to it as soon as it is there.
+///
+/// # Errors
+/// What the operating system says.
+pub fn catch_signals() -> io::Result<Signalled> {
+    let signals = Signals::new([SIGINT, SIGQUIT, SIGTERM, SIGHUP])?;
+    let handle = signals.handle();
+    Ok(Signalled { signals, handle })
+}
+
+/// A running child.
+pub struct Running {
+    child: Child,
+    live: Live,
+    forwarder: Option<(Joinable, Handle)>,
+}
+
+/// Start `command` with `environment` on top of ours. `signals` are passed to it from now on.
+///
+/// # Errors
+/// [`StartError`]: not found, not executable, or no process to be had.
+pub fn start(
+    command: &[OsString],
+    environment: &[(&'static str, OsString)],
+    signals: Signalled,
+) -> Result<Running, StartError> {
+    let Some((program, arguments)) = command.split_first() else {
+        return Err(StartError { program: OsString::new(), why: io::ErrorKind::NotFound.into() });
+    };
+    let failed = |why| StartError { program: program.clone(), why };
+    let terminal = File::open("/dev/tty").ok();
+    let mut command = Command::new(program);
+    command.args(arguments).envs(environment.iter().map(|(name, value)| (name, value)));
+    if terminal.is_none() {
+        // Its own group, so that what it starts is signalled with it. With a terminal it stays in ours: job control
+        // and ^C are the terminal's business.
+        command.process_group(0);
+    }
+    let child = command.spawn().map_err(failed)?;
+    let live: Live = Arc::new(Mutex::new(Some(Pid::from_child(&child))));
+    let Signalled { signals, handle } = signals;
+    let forwarding = live.clone();
+    let forwarder = thread::spawn("signals", 64 * 1024, move || forward(signals, &forwarding, terminal.as_ref()));
+    // Without the thread the child runs all the same; signals then reach it through the terminal alone.
+    let forwarder = forwarder.ok().map(|thread| (thread, handle));
+    Ok(Running { child, live, forwarder })
+}
+
+impl Running {
+    /// Wait for the child's end; gives the exit code to pass on: its own, or 128 and the signal's number.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn wait(mut self) -> io::Result<u8> {
+        let pid = Pid::from_child(&self.child);
+        // First see it end without reaping it, then forget its pid, then reap.
+        loop {
+            match waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
+                Err(rustix::io::Errno::INTR) => {}
+                _ => break,
+            }
+        }
+        *self.live.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let status = self.child.wait();
+        if let Some((thread, handle)) = self.forwarder.take() {
+            handle.close();
+            thread.join();
+        }
+        status.map(code)
+    }
+}
+
+fn code(status: ExitStatus) -> u8 {
+    let number = status.code().or_else(|| status.signal().map(|s| SIGNALLED + s)).unwrap_or(1);
+    u8::try_from(number).unwrap_or(u8::MAX)
+}
+
+fn forward(mut signals: Signals, live: &Mutex<Option<Pid>>, terminal: Option<&File>) {
+    let mut interrupts: Vec<Instant> = Vec::new();
+    for number in signals.forever() {
+        // In the foreground of a terminal, the child has had ^C and ^\ from there already.
+        let had = terminal.is_some_and(|tty| tcgetpgrp(tty).is_ok_and(|group| group == getpgrp()));
+        if number == SIGINT {
+            interrupts.push(Instant::now());
+            interrupts.retain(|at| at.elapsed() < IMPATIENCE || !had);
+        }
+        let impatient = interrupts.len() >= if had { IMPATIENT_INTERRUPTS } else { 2 };
+        let signal = match number {
+            SIGINT if impatient => Signal::KILL,
+            SIGINT | SIGQUIT if had => continue,
+            SIGINT => Signal::INT,
+            SIGQUIT => Signal::QUIT,
+            SIGTERM => Signal::TERM,
+            _ => Signal::HUP,
+        };
+        let pid = live.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pid) = *pid {
+            let _ = if terminal.is_some() { kill_process(pid, signal) } else { kill_process_group(pid, signal) };
+        }
+    }
+}

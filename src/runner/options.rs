@@ -1,0 +1,72 @@
+//! What a run was asked to do, with nothing left to check: combinations that make no sense cannot be expressed.
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::capture::dial::{ConnectTo, UpstreamProxy};
+use crate::capture::scope::{HostPattern, Scope};
+
+/// A whole run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunOptions {
+    /// The program and its arguments; at least one word.
+    pub command: Vec<OsString>,
+    /// Where events go.
+    pub destination: Destination,
+    /// What is captured; `None` runs the command as it is.
+    pub capture: Option<CaptureOptions>,
+    /// Leave out the summary's lines of success.
+    pub quiet: bool,
+    /// End with one line of JSON on standard error instead of the summary.
+    pub json: bool,
+}
+
+/// Where events go.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// The local activity database, at this path or at its usual place.
+    Local { db: Option<PathBuf> },
+    /// A broker. Without a token the one that is saved for exactly this URL is used.
+    Broker { url: String, token: Option<String> },
+}
+
+impl fmt::Debug for Destination {
+    /// Tokens do not belong in logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Destination::Local { db } => write!(f, "Local({db:?})"),
+            Destination::Broker { url, token } => write!(f, "Broker({url}, token: {})", token.is_some()),
+        }
+    }
+}
+
+/// How a session is captured.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CaptureOptions {
+    pub scope: Scope,
+    /// Model hosts beyond the known ones.
+    pub trace_hosts: Vec<HostPattern>,
+    /// If not empty: these hosts and nothing else, whatever the scope.
+    pub trace_only: Vec<HostPattern>,
+    /// Never these.
+    pub trace_skip: Vec<HostPattern>,
+    /// In the order typed; the first that fits counts.
+    pub connect_to: Vec<ConnectTo>,
+    /// A PEM file with roots beside the system's.
+    pub ca_cert: Option<PathBuf>,
+    pub upstream_proxy: ProxyChoice,
+    /// Beginnings of further secrets, 3 to 64 characters each.
+    pub redact_patterns: Vec<String>,
+}
+
+/// Which proxy the upstreams are reached through.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ProxyChoice {
+    /// What HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY of the caller say.
+    #[default]
+    Environment,
+    /// None.
+    Direct,
+    /// This one, for every host that NO_PROXY does not name.
+    Url(UpstreamProxy),
+}
