@@ -21,6 +21,7 @@
 
 pub mod activity;
 pub mod capture;
+pub mod client;
 pub mod http1;
 pub mod sink;
 pub mod sys;

@@ -1,0 +1,238 @@
+//! Everything that may go wrong between us and the broker, in the words the user sees.
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use rustls::{CertificateError, InvalidMessage};
+
+/// Why there is no client, or no use in one. None of these texts holds a token.
+#[derive(Debug)]
+pub enum Error {
+    /// The broker's URL cannot be used; `why` continues the sentence.
+    BadUrl { url: String, why: &'static str },
+    /// The broker's URL holds a user name or password; it is not shown.
+    UrlWithLogin,
+    /// Neither flag nor variable nor auth.json has a token. `near` is a URL of auth.json that differs from the one
+    /// asked for only in a trailing slash.
+    NoToken { near: Option<String> },
+    /// The token cannot be one: it holds spaces, line ends or the like.
+    BadToken,
+    /// auth.json cannot be read or understood.
+    AuthFile { path: PathBuf, why: String },
+    /// A file of certificates cannot be read, or holds none.
+    CaFile { path: PathBuf, why: String },
+    /// Neither the system nor the user has a certificate to trust.
+    NoRoots,
+    /// The caller's proxy is none that we can use; it is not shown, for it may hold a password.
+    BadProxy,
+    /// `GET /briefing` found nobody, or was told no.
+    Briefing { url: String, failure: Failure },
+    /// No answer to a request.
+    Unreachable { url: String, failure: Failure },
+    /// What answers at `path` is no broker's answer.
+    BadAnswer { url: String, path: &'static str },
+}
+
+/// Why a request had no (good) answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Nobody listens there.
+    Refused,
+    /// No answer in time.
+    TimedOut,
+    /// The connection ended before the answer did.
+    Closed,
+    /// The name has no address.
+    NoHost,
+    /// The caller's proxy did not let us through.
+    Proxy(String),
+    /// No trusted certificate signed the broker's.
+    UnknownIssuer,
+    /// The broker shows a CA's own certificate (what `openssl req -x509` makes).
+    CaAsServer,
+    /// The broker's certificate is of X.509 version 1.
+    OldCertificate,
+    /// The broker's certificate is for other names.
+    WrongName,
+    /// The broker's certificate is not valid now.
+    OutOfDate,
+    /// The other side does not speak TLS.
+    NotTls,
+    /// Any other failure of the handshake.
+    Tls(String),
+    /// The other side does not speak HTTP.
+    NotHttp,
+    /// A status that is not a success, and the broker's own sentence, if any.
+    Status(u16, Option<String>),
+    /// What the operating system or the HTTP library says.
+    Other(String),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::BadUrl { url, why } => write!(f, "the broker's URL {url} {why}"),
+            Error::UrlWithLogin => write!(f, "the broker's URL may not hold a login"),
+            Error::NoToken { .. } => write!(f, "--token or AC7_TOKEN is required"),
+            Error::BadToken => write!(f, "the token holds characters that no token has"),
+            Error::AuthFile { path, why } => write!(f, "{}: {why}", path.display()),
+            Error::CaFile { path, why } => write!(f, "no certificates from {}: {why}", path.display()),
+            Error::NoRoots => write!(f, "this machine has no trusted root certificates"),
+            Error::BadProxy => write!(f, "the proxy in the environment is not an http:// or https:// URL"),
+            Error::Briefing { url, failure } => write!(f, "briefing failed against {url}: {failure}"),
+            Error::Unreachable { url, failure } => write!(f, "failed to reach broker at {url}: {failure}"),
+            Error::BadAnswer { url, path } => write!(f, "what answers at {url}{path} is not an ac7 broker"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl Error {
+    /// What the user can do about it, if we know.
+    #[must_use]
+    pub fn fix(&self) -> Option<String> {
+        match self {
+            Error::NoToken { near: Some(url) } => Some(format!(
+                "auth.json has a token for {url}, which differs in its trailing slash alone: use --url {url}"
+            )),
+            Error::NoToken { near: None } => Some("run `ac7 connect`, or pass --token".to_string()),
+            Error::NoRoots => {
+                Some("install the package ca-certificates, or set AC7_CA_CERT to a PEM file".to_string())
+            }
+            Error::Briefing { failure, url } | Error::Unreachable { failure, url } => failure.fix(url),
+            Error::BadAnswer { .. } => Some("check --url or $AC7_URL".to_string()),
+            _ => None,
+        }
+    }
+
+    /// Why the request had no good answer, if there was a request.
+    #[must_use]
+    pub fn failure(&self) -> Option<&Failure> {
+        match self {
+            Error::Briefing { failure, .. } | Error::Unreachable { failure, .. } => Some(failure),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Failure::Refused => "ECONNREFUSED",
+            Failure::TimedOut => "no answer in time",
+            Failure::Closed => "the connection was closed before the answer came",
+            Failure::NoHost => "the host has no address",
+            Failure::Proxy(why) => {
+                return write!(f, "the proxy in the environment did not let us through: {why}");
+            }
+            Failure::UnknownIssuer => "nobody that this machine trusts has signed its certificate",
+            Failure::CaAsServer => "its certificate is a CA's own, which may not serve as a server's",
+            Failure::OldCertificate => "its certificate is of X.509 version 1, which knows no host names",
+            Failure::WrongName => "its certificate is for another name",
+            Failure::OutOfDate => "its certificate has expired or is not valid yet",
+            Failure::NotTls => "what answers there does not speak TLS",
+            Failure::Tls(why) => return write!(f, "TLS failed: {why}"),
+            Failure::NotHttp => "what answers there does not speak HTTP",
+            Failure::Status(status @ (401 | 403), _) => {
+                return write!(f, "the broker refused the token ({status})");
+            }
+            Failure::Status(status, None) => return write!(f, "the broker answered {status}"),
+            Failure::Status(status, Some(text)) => return write!(f, "the broker answered {status}: {text}"),
+            Failure::Other(why) => why,
+        })
+    }
+}
+
+impl Failure {
+    /// Whether we do not trust the other side, as opposed to not hearing from it: waiting will rarely help.
+    #[must_use]
+    pub fn is_distrust(&self) -> bool {
+        matches!(
+            self,
+            Failure::UnknownIssuer
+                | Failure::CaAsServer
+                | Failure::OldCertificate
+                | Failure::WrongName
+                | Failure::OutOfDate
+                | Failure::NotTls
+                | Failure::Tls(_)
+        )
+    }
+
+    fn fix(&self, url: &str) -> Option<String> {
+        let text = match self {
+            Failure::Refused => "`ac7 serve` in another terminal, or `--url`/`$AC7_URL`",
+            Failure::UnknownIssuer => {
+                "give the certificate of the CA that signed it (not a certificate signed by that CA) with --ca-cert or AC7_CA_CERT"
+            }
+            Failure::CaAsServer => {
+                "make a server certificate: add `-addext basicConstraints=critical,CA:FALSE` to `openssl req -x509`"
+            }
+            Failure::OldCertificate => "make a version 3 certificate with a subjectAltName",
+            Failure::WrongName => "name the broker in --url as its certificate does",
+            Failure::OutOfDate => "renew the certificate, or correct the clock",
+            Failure::NotTls => "try the URL with http://, or the broker's HTTPS port",
+            Failure::Status(401 | 403, _) => "run `ac7 connect`, or pass a valid --token",
+            Failure::TimedOut | Failure::Closed | Failure::NoHost | Failure::Other(_) => {
+                return Some(format!("check with `curl {}/healthz`", url.trim_end_matches('/')));
+            }
+            Failure::Proxy(_) => "name the broker in NO_PROXY if it needs no proxy",
+            Failure::Tls(_) | Failure::NotHttp | Failure::Status(..) => return None,
+        };
+        Some(text.to_string())
+    }
+
+    /// Sort what the HTTP library says into what the user needs to know.
+    pub(super) fn of(error: ureq::Error) -> Failure {
+        match error {
+            ureq::Error::Io(e) => Failure::of_io(&e),
+            ureq::Error::Timeout(_) => Failure::TimedOut,
+            ureq::Error::HostNotFound => Failure::NoHost,
+            ureq::Error::ConnectProxyFailed(why) => Failure::Proxy(why),
+            ureq::Error::Rustls(e) => Failure::of_tls(&e),
+            ureq::Error::Protocol(_) | ureq::Error::LargeResponseHeader(..) => Failure::NotHttp,
+            other => Failure::Other(other.to_string()),
+        }
+    }
+
+    fn of_io(error: &io::Error) -> Failure {
+        if let Some(tls) = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) {
+            return Failure::of_tls(tls);
+        }
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused => Failure::Refused,
+            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Failure::TimedOut,
+            io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::NotConnected
+            | io::ErrorKind::BrokenPipe => Failure::Closed,
+            _ => Failure::Other(error.to_string()),
+        }
+    }
+
+    fn of_tls(error: &rustls::Error) -> Failure {
+        match error {
+            rustls::Error::InvalidCertificate(e) => match e {
+                CertificateError::UnknownIssuer => Failure::UnknownIssuer,
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                    Failure::WrongName
+                }
+                CertificateError::Expired
+                | CertificateError::ExpiredContext { .. }
+                | CertificateError::NotValidYet
+                | CertificateError::NotValidYetContext { .. } => Failure::OutOfDate,
+                // webpki's own errors come boxed, and webpki is no dependency of ours: their name is what there is.
+                CertificateError::Other(other) => match format!("{:?}", other.0).as_str() {
+                    "CaUsedAsEndEntity" => Failure::CaAsServer,
+                    "UnsupportedCertVersion" => Failure::OldCertificate,
+                    name => Failure::Tls(name.to_string()),
+                },
+                other => Failure::Tls(other.to_string()),
+            },
+            rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => Failure::NotTls,
+            other => Failure::Tls(other.to_string()),
+        }
+    }
+}
