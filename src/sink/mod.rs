@@ -2,6 +2,8 @@
 //!
 //! Comes in: events from the capture worker, redacted and encoded. Goes out: batches. A sink counts whatever it
 //! loses and says so at the end; it never loses silently.
+pub mod uploader;
+
 use std::time::Duration;
 
 /// An event as the JSON text that is stored or sent.
