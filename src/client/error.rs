@@ -215,7 +215,8 @@ impl Failure {
     fn of_tls(error: &rustls::Error) -> Failure {
         match error {
             rustls::Error::InvalidCertificate(e) => match e {
-                CertificateError::UnknownIssuer => Failure::UnknownIssuer,
+                // A bad signature is what a newer CA of the same name looks like to someone who trusts the older one.
+                CertificateError::UnknownIssuer | CertificateError::BadSignature => Failure::UnknownIssuer,
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                     Failure::WrongName
                 }

@@ -14,7 +14,8 @@ pub struct CallerProxy {
 }
 
 impl CallerProxy {
-    /// The proxy that the variables name for a broker at `url`, as curl reads them. `get` gives a variable's value.
+    /// The proxy that the variables name for a broker at `url`: that of its scheme, else ALL_PROXY, lower case first.
+    /// `get` gives a variable's value.
     pub fn from_vars(url: &str, get: impl Fn(&str) -> Option<String>) -> Option<CallerProxy> {
         let names: &[&str] = match url.get(..6) {
             Some(scheme) if scheme.eq_ignore_ascii_case("https:") => {
