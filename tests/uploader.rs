@@ -299,7 +299,7 @@ fn a_refused_token_is_final() {
 
 #[test]
 fn closing_takes_no_longer_than_the_grace() {
-    for step in [Step::Silence, Step::Status(503, "")] {
+    for (step, left) in [(Step::Silence, 1), (Step::Status(503, ""), 0)] {
         let broker = BrokerStub::start();
         broker.books.script("activity", &vec![step; 100]);
         let (mut uploader, _) = start(&broker.url());
@@ -315,6 +315,8 @@ fn closing_takes_no_longer_than_the_grace() {
             why.starts_with("the broker did not answer for ")
                 || why.starts_with("the broker answered 503 for ")
         );
+        // sooner than the request's own time-out
+        broker.books.wait("the request is given up", |b| b.left == left);
     }
 }
 

@@ -237,3 +237,54 @@ impl Failure {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Arc;
+
+    use rustls::client::WebPkiServerVerifier;
+    use rustls::client::danger::ServerCertVerifier;
+    use rustls::pki_types::{ServerName, UnixTime};
+    use rustls::{RootCertStore, crypto};
+
+    use super::Failure;
+
+    /// Of X.509 version 1: `openssl x509 -req` of a bare request, CN=broker.example.
+    const VERSION_1: &str = "-----BEGIN CERTIFICATE-----
+MIIBLDCB0wIUZkjhuDbdyDWyYdn3OTvd0T6B6QAwCgYIKoZIzj0EAwIwGTEXMBUG
+A1UEAwwOYnJva2VyLmV4YW1wbGUwHhcNMjYxMTIyMDU0MDI2WhcNMzYxMTE5MDU0
+MDI2WjAZMRcwFQYDVQQDDA5icm9rZXIuZXhhbXBsZTBZMBMGByqGSM49AgEGCCqG
+SM49AwEHA0IABD2jWDUPt8zZhQxqyGsAno8xskbLgeW5O++T7vH0WQPCvPDql7VI
+Hk3EdG758r7kpMBORP7G7lup8tkrKouwOjcwCgYIKoZIzj0EAwIDSAAwRQIgW/Y6
++fNCPHOlZCya2YxtzBDRbPNGGJJAqZC9rxyztTgCIQC4KCJi/dAzXpegXixoLVMd
+1OsgwD6sdr5U9eIQsZUPLw==
+-----END CERTIFICATE-----";
+
+    #[test]
+    fn a_certificate_of_version_1_is_named() {
+        let cert = rustls_pemfile::certs(&mut VERSION_1.as_bytes()).next().unwrap().unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(cert.clone()).unwrap();
+        let provider = Arc::new(crypto::ring::default_provider());
+        let verifier =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+        let name = ServerName::try_from("broker.example").unwrap();
+        let error = verifier.verify_server_cert(&cert, &[], &name, &[], UnixTime::now()).unwrap_err();
+        assert_eq!(Failure::of_tls(&error), Failure::OldCertificate);
+    }
+
+    #[test]
+    fn input_and_output_errors_by_kind() {
+        for (kind, want) in [
+            (io::ErrorKind::ConnectionRefused, Failure::Refused),
+            (io::ErrorKind::TimedOut, Failure::TimedOut),
+            (io::ErrorKind::ConnectionReset, Failure::Closed),
+            (io::ErrorKind::BrokenPipe, Failure::Closed),
+            (io::ErrorKind::UnexpectedEof, Failure::Closed),
+            (io::ErrorKind::HostUnreachable, Failure::Other("host unreachable".to_string())),
+        ] {
+            assert_eq!(Failure::of_io(&kind.into()), want);
+        }
+    }
+}

@@ -46,6 +46,8 @@ pub struct Books {
     pub unknown_kinds: Vec<&'static str>,
     pub requests: Vec<Request>,
     pub events: Vec<Value>,
+    /// Clients that left while the stub was silent.
+    pub left: usize,
     keys: HashMap<String, usize>,
     connections: Vec<TcpStream>,
 }
@@ -182,7 +184,10 @@ fn serve(stream: impl Read + Write, books: &Shared) -> io::Result<()> {
             Step::Silence => {
                 books.0.1.notify_all();
                 // Until the stub stops and shuts the socket down, or the client leaves.
-                return stream.read_to_end(&mut Vec::new()).map(drop);
+                let ended = stream.read_to_end(&mut Vec::new());
+                books.lock().left += 1;
+                books.0.1.notify_all();
+                return ended.map(drop);
             }
         };
         books.0.1.notify_all();
