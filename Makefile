@@ -1,0 +1,66 @@
+# Building, testing, installing. `make` alone builds the release binary.
+#
+# PREFIX    where `install` puts things, default /usr/local; PREFIX=$HOME/.local needs no root
+# DESTDIR   put before every installed path, for packagers
+# MANDIR    where the man pages go, default PREFIX/share/man
+# QUICK=1   small sizes for `make bench`
+PREFIX = /usr/local
+MANDIR = $(PREFIX)/share/man
+DESTDIR =
+CARGO = cargo
+
+# Where cargo puts what it builds; expanded by the shell.
+TARGET = $${CARGO_TARGET_DIR:-target}
+
+all:
+	$(CARGO) build --release --locked
+
+test:
+	$(CARGO) test --locked --workspace
+
+# Formatting, lints, man pages.
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	for page in man/*.[1-9]; do test ! -e "$$page" || mandoc -Tlint -W warning "$$page" || exit 1; done
+
+# The main job, end to end: curl makes a model call to a mock upstream, ac7 shows it.
+demo:
+	$(CARGO) build --locked --bin ac7 --example mock-upstream
+	tests/demo.sh "$(TARGET)/debug"
+
+# Speed against a bare relay, and storage against bare SQLite. Peers: see tests/bench/bench.rs.
+bench: all
+	$(CARGO) build --release --locked --examples
+	"$(TARGET)/release/examples/bench" compare "$(TARGET)/release/ac7" $${QUICK:+--quick}
+
+install:
+	test -x "$(TARGET)/release/ac7" || $(CARGO) build --release --locked
+	install -d "$(DESTDIR)$(PREFIX)/bin"
+	install -m 755 "$(TARGET)/release/ac7" "$(DESTDIR)$(PREFIX)/bin/ac7"
+	for page in man/*.[1-9]; do \
+	  test -e "$$page" || continue; \
+	  section="$(DESTDIR)$(MANDIR)/man$${page##*.}"; \
+	  install -d "$$section" && install -m 644 "$$page" "$$section/" || exit 1; \
+	done
+
+uninstall:
+	rm -f "$(DESTDIR)$(PREFIX)/bin/ac7"
+	for page in man/*.[1-9]; do rm -f "$(DESTDIR)$(MANDIR)/man$${page##*.}/$${page##*/}"; done
+
+# One file that runs on any Linux of this architecture.
+static:
+	host=$$(rustc -vV | sed -n 's/^host: //p'); \
+	case $$host in *-linux-gnu) ;; *) echo "make static: needs a glibc Linux, this is $$host" >&2; exit 1;; esac; \
+	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --release --locked --target "$$host" && \
+	echo "$(TARGET)/$$host/release/ac7"
+
+# What is committed, with every crate in it: builds with no network. The same commit gives the same bytes (GNU tar).
+dist:
+	tests/dist.sh
+
+clean:
+	$(CARGO) clean
+	rm -f ac7-*.tar.gz
+
+.PHONY: all test lint demo bench install uninstall static dist clean
