@@ -21,8 +21,10 @@
 
 pub mod activity;
 pub mod capture;
+pub mod cli;
 pub mod client;
 pub mod http1;
+pub mod runner;
 pub mod sink;
 pub mod sys;
 pub mod tls;

@@ -1,13 +1,5 @@
-//! A session: a program under capture, from its start to the last event stored.
+//! A session: a command with its environment, its capture, its signals and its end.
 //!
-//! Comes in: checked options. Goes out: an [`Outcome`], for the verb to put into words. Whatever it makes (files, the
-//! proxy, threads, the child) belongs to a guard or an owner here and is gone when [`run`] returns, on every path.
-mod child;
-mod files;
+//! Comes in: [`options::RunOptions`], already checked. Goes out: the child's exit status and a summary. It parses no
+//! command line and draws no tables.
 pub mod options;
-mod session;
-mod totals;
-mod upstream;
-
-pub use session::{Error, Outcome, run};
-pub use totals::{Totals, Tunnelled};

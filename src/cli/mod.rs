@@ -1,0 +1,97 @@
+//! The command line: what was typed becomes options, the room that does the work is called, its result is shown.
+//!
+//! Comes in: the words after `ac7`, and the terminal. Goes out: data on standard output, talk on standard error, an
+//! exit status. It does no work of its own: every verb reads its table of options ([`flags`]), turns it into the
+//! options of one room, and calls that.
+mod capture;
+mod error;
+pub mod flags;
+pub mod format;
+mod help;
+mod mdoc;
+mod run;
+pub mod terminal;
+pub mod text;
+pub mod view;
+
+use std::ffi::OsString;
+
+use error::Error;
+use flags::{Flag, Operands, Parsed};
+
+/// A verb and everything that is told about it.
+pub struct Verb {
+    /// One word, or two (`traces show`).
+    pub name: &'static str,
+    pub group: Group,
+    /// What it does, as an imperative without a full stop.
+    pub summary: &'static str,
+    pub operands: Operands,
+    /// Its options; tables are shared where verbs take the same ones.
+    pub flags: &'static [&'static [Flag]],
+    /// Command lines that can be copied, with what they do.
+    pub examples: &'static [(&'static str, &'static str)],
+    pub exits: &'static [(&'static str, &'static str)],
+    /// Other pages of the manual.
+    pub see_also: &'static [&'static str],
+    /// Its page: what `man` calls it, and its source.
+    pub page: (&'static str, &'static str),
+    run: fn(&Parsed) -> Result<u8, Error>,
+}
+
+/// Where the overview lists a verb.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    Capture,
+    Read,
+    Team,
+    Operate,
+    Help,
+}
+
+/// Every verb, in the order of the overview.
+pub const VERBS: &[&Verb] = &[&run::VERB, &help::VERB];
+
+const SUCCESS_OR_FAILURE: &[(&str, &str)] =
+    &[("0", "done"), ("1", "it failed"), ("2", "the command line makes no sense")];
+
+/// Do what the words after `ac7` ask for. Gives the exit status; errors have been printed by then.
+#[must_use]
+pub fn main(args: Vec<OsString>) -> u8 {
+    dispatch(args).unwrap_or_else(|error| {
+        let code = error.code();
+        if code != 0 {
+            eprintln!("{error}");
+        }
+        code
+    })
+}
+
+fn dispatch(mut args: Vec<OsString>) -> Result<u8, Error> {
+    let word =
+        |i: usize, args: &[OsString]| args.get(i).and_then(|a| a.to_str()).unwrap_or_default().to_string();
+    let first = word(0, &args);
+    match first.as_str() {
+        "-h" | "--help" => return help::overview(),
+        "-V" | "-v" | "--version" => return help::version(),
+        _ if args.is_empty() => return help::overview(),
+        _ => {}
+    }
+    let two = format!("{first} {}", word(1, &args));
+    let Some(verb) = find(&two).or_else(|| find(&first)) else {
+        let known = VERBS.iter().map(|v| v.name).filter(|name| !name.contains(' '));
+        let typed = args.swap_remove(0).to_string_lossy().into_owned();
+        return Err(Error::UnknownVerb { near: flags::nearest(&typed, known), typed });
+    };
+    let rest = args.split_off(verb.name.split(' ').count());
+    let parsed = flags::parse(verb.name, verb.flags, verb.operands, rest)?;
+    match (parsed.help, parsed.version) {
+        (true, _) => help::of(verb),
+        (_, true) => help::version(),
+        _ => (verb.run)(&parsed),
+    }
+}
+
+fn find(name: &str) -> Option<&'static Verb> {
+    VERBS.iter().copied().find(|verb| verb.name == name)
+}
