@@ -77,7 +77,7 @@ impl Uploader {
             client: client.clone(),
             log,
             backoff: Backoff::new(FIRST_WAIT, LONGEST_WAIT),
-            closing: false,
+            phase: Phase::Running,
         };
         let thread = thread::spawn("uploader", STACK, move || {
             let _ended = Ended(Arc::clone(&sender.shared));
@@ -179,11 +179,10 @@ impl Shared {
         }
     }
 
-    /// Wait before the next try: for `length`, or until the owner wants to close. `None` when it is time to end.
-    fn pause(&self, length: Duration) -> Option<Phase> {
-        let state = self.lock();
-        let phase = state.phase;
-        let waited = self.work.wait_timeout_while(state, length, |state| state.phase == phase);
+    /// Wait before the next try: for `length`, or until the phase is another than the one the caller knows of (the
+    /// owner may have begun to close since it last looked). `None` when it is time to end.
+    fn pause(&self, length: Duration, known: Phase) -> Option<Phase> {
+        let waited = self.work.wait_timeout_while(self.lock(), length, |state| state.phase == known);
         let state = waited.unwrap_or_else(PoisonError::into_inner).0;
         match state.phase {
             Phase::Stopping => None,
@@ -254,8 +253,8 @@ struct Sender {
     client: Client,
     log: Log,
     backoff: Backoff,
-    /// Whether the owner was seen to be closing.
-    closing: bool,
+    /// The last phase that was seen while waiting for another try.
+    phase: Phase,
 }
 
 impl Sender {
@@ -368,13 +367,13 @@ impl Sender {
         let wait = self.backoff.failed().max(wish.unwrap_or_default()).min(LONGEST_WAIT);
         facts.push(("retryMs", wait.as_millis().to_string()));
         (self.log)(what, &facts);
-        let phase = self.shared.pause(wait);
-        if phase == Some(Phase::Draining) && !self.closing {
+        let Some(phase) = self.shared.pause(wait, self.phase) else { return false };
+        if phase != self.phase {
             // What was a fair wait for a session is too long for its last seconds.
-            self.closing = true;
+            self.phase = phase;
             self.backoff.reset();
         }
-        phase.is_some()
+        true
     }
 }
 
