@@ -1,12 +1,13 @@
 //! The way out: name to socket, through the caller's own proxy where there is one (DESIGN §4.4).
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, TcpStream, ToSocketAddrs};
+use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::http1::proxies::NoProxy;
 use crate::http1::target::authority;
 
 /// For the name, all its addresses and a proxy's answer together.
@@ -80,47 +81,6 @@ fn percent_decode(text: &str) -> Vec<u8> {
         }
     }
     out
-}
-
-/// The hosts that the caller reaches without its proxy: `NO_PROXY` as curl, Go and Python understand it together.
-#[derive(Clone, Debug, Default)]
-pub struct NoProxy(Vec<String>);
-
-impl NoProxy {
-    /// A comma- or space-separated list.
-    #[must_use]
-    pub fn parse(list: &str) -> NoProxy {
-        let entries = list.split([',', ' ']).map(|e| e.trim().to_ascii_lowercase());
-        NoProxy(entries.filter(|e| !e.is_empty()).collect())
-    }
-
-    /// Whether `host:port` is reached directly: `*`, a name and its subdomains, an address, a network `a.b.c.d/n`.
-    #[must_use]
-    pub fn matches(&self, host: &str, port: u16) -> bool {
-        self.0.iter().any(|entry| {
-            if entry == "*" {
-                return true;
-            }
-            if let (Some((net, bits)), Ok(address)) = (entry.split_once('/'), host.parse::<IpAddr>()) {
-                return in_network(address, net, bits);
-            }
-            // A bare IPv6 address has no brackets here.
-            let (name, only_port) = authority(entry).unwrap_or_else(|| (entry.clone(), None));
-            let name = name.trim_start_matches("*.").trim_start_matches('.');
-            let same = host.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
-            same && only_port.is_none_or(|p| p == port)
-        })
-    }
-}
-
-fn in_network(address: IpAddr, net: &str, bits: &str) -> bool {
-    let (Ok(net), Ok(bits)) = (net.parse::<IpAddr>(), bits.parse::<u32>()) else { return false };
-    let same = |a: u128, b: u128, width: u32| bits <= width && (bits == 0 || (a ^ b) >> (width - bits) == 0);
-    match (address, net) {
-        (IpAddr::V4(a), IpAddr::V4(b)) => same(u32::from(a).into(), u32::from(b).into(), 32),
-        (IpAddr::V6(a), IpAddr::V6(b)) => same(a.into(), b.into(), 128),
-        _ => false,
-    }
 }
 
 /// Why an upstream cannot be reached; one sentence, which the agent gets as the body of its 502.
@@ -300,29 +260,6 @@ mod tests {
         }
         let secret = UpstreamProxy::parse("http://u:hunter2@p:1").unwrap();
         assert!(!format!("{secret:?}").contains("aHVud"), "no secret in a debug line");
-    }
-
-    #[test]
-    fn no_proxy_as_programs_understand_it() {
-        for (list, host, port, want) in [
-            ("*", "a.example", 443, true),
-            ("example.com", "example.com", 443, true),
-            ("example.com", "a.example.com", 443, true),
-            (".example.com", "a.example.com", 443, true),
-            ("*.example.com", "a.example.com", 443, true),
-            ("example.com", "badexample.com", 443, false),
-            ("a, b", "b", 80, true),
-            ("example.com:8443", "example.com", 443, false),
-            ("example.com:8443", "example.com", 8443, true),
-            ("10.0.0.0/8", "10.1.2.3", 443, true),
-            ("10.0.0.0/8", "11.1.2.3", 443, false),
-            ("0.0.0.0/0", "11.1.2.3", 443, true),
-            ("fd00::/8", "fd12::1", 443, true),
-            ("::1", "::1", 443, true),
-            ("", "a", 1, false),
-        ] {
-            assert_eq!(NoProxy::parse(list).matches(host, port), want, "{list} {host}:{port}");
-        }
     }
 
     #[test]

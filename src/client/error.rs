@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use rustls::{CertificateError, InvalidMessage};
 
+use crate::tls;
+
 /// Why there is no client, or no use in one. None of these texts holds a token.
 #[derive(Debug)]
 pub enum Error {
@@ -19,10 +21,8 @@ pub enum Error {
     BadToken,
     /// auth.json cannot be read or understood.
     AuthFile { path: PathBuf, why: String },
-    /// A file of certificates cannot be read, or holds none.
-    CaFile { path: PathBuf, why: String },
-    /// Neither the system nor the user has a certificate to trust.
-    NoRoots,
+    /// A file of certificates cannot be used, or there is no certificate to trust at all.
+    Trust(tls::Error),
     /// The caller's proxy is none that we can use; it is not shown, for it may hold a password.
     BadProxy,
     /// `GET /briefing` found nobody, or was told no.
@@ -76,8 +76,7 @@ impl fmt::Display for Error {
             Error::NoToken { .. } => write!(f, "--token or AC7_TOKEN is required"),
             Error::BadToken => write!(f, "the token holds characters that no token has"),
             Error::AuthFile { path, why } => write!(f, "{}: {why}", path.display()),
-            Error::CaFile { path, why } => write!(f, "no certificates from {}: {why}", path.display()),
-            Error::NoRoots => write!(f, "this machine has no trusted root certificates"),
+            Error::Trust(why) => why.fmt(f),
             Error::BadProxy => write!(f, "the proxy in the environment is not an http:// or https:// URL"),
             Error::Briefing { url, failure } => write!(f, "briefing failed against {url}: {failure}"),
             Error::Unreachable { url, failure } => write!(f, "failed to reach broker at {url}: {failure}"),
@@ -97,9 +96,7 @@ impl Error {
                 "auth.json has a token for {url}, which differs in its trailing slash alone: use --url {url}"
             )),
             Error::NoToken { near: None } => Some("run `ac7 connect`, or pass --token".to_string()),
-            Error::NoRoots => {
-                Some("install the package ca-certificates, or set AC7_CA_CERT to a PEM file".to_string())
-            }
+            Error::Trust(why) => Some(why.fix().to_string()),
             Error::Briefing { failure, url } | Error::Unreachable { failure, url } => failure.fix(url),
             Error::BadAnswer { .. } => Some("check --url or $AC7_URL".to_string()),
             _ => None,

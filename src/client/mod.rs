@@ -7,7 +7,6 @@ pub mod auth;
 mod backoff;
 mod error;
 mod proxy;
-mod trust;
 
 pub use backoff::Backoff;
 pub use error::{Error, Failure};
@@ -15,13 +14,14 @@ pub use proxy::CallerProxy;
 
 use std::io::Read;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
 use ureq::http::{HeaderValue, Response, Uri};
-use ureq::tls::{RootCerts, TlsConfig};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Body, RequestBuilder};
+
+use crate::tls::{self, Roots};
 
 /// Where the broker is unless somebody says otherwise.
 pub const DEFAULT_URL: &str = "http://127.0.0.1:8717";
@@ -70,6 +70,16 @@ struct Token {
     header: HeaderValue,
 }
 
+/// The system's root certificates (SSL_CERT_FILE and SSL_CERT_DIR first) and those of the `extra` PEM files.
+fn roots(extra: &[PathBuf]) -> Result<Vec<Certificate<'static>>, Error> {
+    let mut roots = Roots::system();
+    extra.iter().try_for_each(|path| roots.add_file(path)).map_err(Error::Trust)?;
+    if roots.certificates().is_empty() {
+        return Err(Error::Trust(tls::Error::Empty));
+    }
+    Ok(roots.certificates().iter().map(|der| Certificate::from_der(der).to_owned()).collect())
+}
+
 /// Who the broker says we are.
 #[derive(Clone, Debug)]
 pub struct Briefing {
@@ -98,13 +108,13 @@ impl Client {
     pub fn new(url: &str, token: Option<&str>, options: &Options) -> Result<Client, Error> {
         let uri = parse_url(url)?;
         let roots = match uri.scheme_str() {
-            Some("https") => trust::roots(&options.ca_certs)?,
+            Some("https") => roots(&options.ca_certs)?,
             // Reading the system's certificates takes milliseconds that a plain connection need not pay.
             _ => Vec::new(),
         };
         let tls = TlsConfig::builder()
             .root_certs(RootCerts::from(roots))
-            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .unversioned_rustls_crypto_provider(tls::provider())
             .build();
         let agent = Agent::config_builder()
             .tls_config(tls)

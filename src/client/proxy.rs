@@ -3,36 +3,31 @@ use ureq::Proxy;
 use ureq::http::Uri;
 
 use super::Error;
+use crate::http1::proxies::{self, NoProxy};
+use crate::http1::target::authority;
 
 /// The proxy of the environment that ac7 was started in (never the one that we set up for an agent).
 #[derive(Clone)]
 pub struct CallerProxy {
     /// `http://[user:password@]host[:port]`.
     pub url: String,
-    /// NO_PROXY as it was set: hosts, domains or `*`, separated by commas.
-    pub no_proxy: String,
+    pub no_proxy: NoProxy,
 }
 
 impl CallerProxy {
-    /// The proxy that the variables name for a broker at `url`: that of its scheme, else ALL_PROXY, lower case first.
-    /// `get` gives a variable's value.
+    /// The proxy that the variables name for a broker at `url`. `get` gives a variable's value.
     pub fn from_vars(url: &str, get: impl Fn(&str) -> Option<String>) -> Option<CallerProxy> {
-        let names: &[&str] = match url.get(..6) {
-            Some(scheme) if scheme.eq_ignore_ascii_case("https:") => {
-                &["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]
-            }
-            _ => &["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"],
-        };
-        let first = |names: &[&str]| names.iter().find_map(|name| get(name).filter(|v| !v.is_empty()));
-        let url = first(names)?;
-        Some(CallerProxy { url, no_proxy: first(&["no_proxy", "NO_PROXY"]).unwrap_or_default() })
+        let https = url.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"));
+        let (_, url) = proxies::named(https, &get)?;
+        Some(CallerProxy { url, no_proxy: NoProxy::from_vars(get) })
     }
 }
 
 /// The proxy to use for `broker`: none for this machine and for what NO_PROXY names.
 pub(super) fn choose(caller: Option<&CallerProxy>, broker: &Uri) -> Result<Option<Proxy>, Error> {
-    let host = broker.host().unwrap_or_default();
-    let Some(caller) = caller.filter(|c| !is_loopback(host) && !is_exempt(host, &c.no_proxy)) else {
+    let (host, _) = broker.host().and_then(authority).unwrap_or_default();
+    let port = broker.port_u16().unwrap_or(if broker.scheme_str() == Some("https") { 443 } else { 80 });
+    let Some(caller) = caller.filter(|c| !is_loopback(&host) && !c.no_proxy.matches(&host, port)) else {
         return Ok(None);
     };
     let has_scheme = caller.url.contains("://");
@@ -45,31 +40,17 @@ pub(super) fn choose(caller: Option<&CallerProxy>, broker: &Uri) -> Result<Optio
 }
 
 fn is_loopback(host: &str) -> bool {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let address = bare.parse::<std::net::IpAddr>();
-    address.map_or_else(|_| bare.eq_ignore_ascii_case("localhost"), |a| a.is_loopback())
-}
-
-/// Whether NO_PROXY names the host: itself, a domain it is in (with or without a leading dot or `*.`), or `*`.
-fn is_exempt(host: &str, no_proxy: &str) -> bool {
-    let bare = host.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
-    no_proxy.split([',', ' ']).map(str::trim).filter(|entry| !entry.is_empty()).any(|entry| {
-        let entry = entry.to_ascii_lowercase();
-        let domain = entry.trim_start_matches('*').trim_start_matches('.');
-        entry == "*"
-            || bare == entry
-            || bare == domain
-            || bare.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'))
-    })
+    host.parse::<std::net::IpAddr>().map_or_else(|_| host == "localhost", |a| a.is_loopback())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{CallerProxy, choose};
+    use super::{CallerProxy, NoProxy, choose};
 
     #[test]
     fn loopback_and_no_proxy_go_direct() {
-        let proxy = |no_proxy: &str| CallerProxy { url: "http://p:3128".into(), no_proxy: no_proxy.into() };
+        let proxy =
+            |no_proxy: &str| CallerProxy { url: "http://p:3128".into(), no_proxy: NoProxy::parse(no_proxy) };
         for (url, no_proxy, want) in [
             ("https://ac7.corp:8717", "", true),
             ("https://ac7.corp:8717", "other.corp, .else", true),
@@ -100,21 +81,8 @@ mod tests {
         for (url, want) in
             [("p:3128", true), ("http://u:w@p", true), ("socks5://p:1080", false), ("http://", false)]
         {
-            let caller = CallerProxy { url: url.into(), no_proxy: String::new() };
+            let caller = CallerProxy { url: url.into(), no_proxy: NoProxy::default() };
             assert_eq!(choose(Some(&caller), &broker).is_ok(), want, "{url}");
         }
-    }
-
-    #[test]
-    fn variables_by_scheme() {
-        let vars = |set: &'static [(&str, &str)]| {
-            move |name: &str| set.iter().find(|(n, _)| *n == name).map(|(_, v)| v.to_string())
-        };
-        let url = |broker, set| CallerProxy::from_vars(broker, vars(set)).map(|p| p.url);
-        let set = &[("HTTPS_PROXY", "a"), ("HTTP_PROXY", "b"), ("ALL_PROXY", "c")];
-        assert_eq!(url("https://h", set).as_deref(), Some("a"));
-        assert_eq!(url("http://h", set).as_deref(), Some("b"));
-        assert_eq!(url("https://h", &[("HTTPS_PROXY", ""), ("ALL_PROXY", "c")]).as_deref(), Some("c"));
-        assert_eq!(url("https://h", &[("NO_PROXY", "x")]), None);
     }
 }

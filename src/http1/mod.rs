@@ -8,6 +8,7 @@ mod fault;
 mod framer;
 mod head;
 mod headers;
+pub mod proxies;
 pub mod target;
 
 pub use fault::Fault;

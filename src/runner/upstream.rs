@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::options::{CaptureOptions, ProxyChoice};
-use crate::capture::dial::{Dialer, NoProxy, UpstreamProxy};
+use crate::capture::dial::{Dialer, UpstreamProxy};
 use crate::capture::scope::{HostPattern, Rules};
+use crate::http1::proxies::{self, NoProxy};
 use crate::http1::target;
 use crate::sys::log::Log;
 use crate::tls::{self, Roots};
@@ -35,7 +36,7 @@ pub struct BadProxy {
     pub why: String,
 }
 
-fn variable(name: &str) -> Option<String> {
+pub(super) fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
 
@@ -84,17 +85,17 @@ pub fn dialer(options: &CaptureOptions) -> Result<Dialer, BadProxy> {
         ProxyChoice::Direct => (None, None),
         ProxyChoice::Url(proxy) => (Some(proxy.clone()), Some(proxy.clone())),
         ProxyChoice::Environment => (
-            proxy_of(["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"])?,
-            proxy_of(["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"])?,
+            proxy_of(true)?,
+            proxy_of(false)?,
         ),
     };
-    let no_proxy = NoProxy::parse(&variable("no_proxy").or_else(|| variable("NO_PROXY")).unwrap_or_default());
+    let no_proxy = NoProxy::from_vars(variable);
     Ok(Dialer { connect_to: options.connect_to.clone(), https_proxy, http_proxy, no_proxy })
 }
 
-fn proxy_of(names: [&'static str; 4]) -> Result<Option<UpstreamProxy>, BadProxy> {
-    let found = names.into_iter().find_map(|name| variable(name).map(|url| (name, url)));
-    found.map(|(variable, url)| UpstreamProxy::parse(&url).map_err(|why| BadProxy { variable, why })).transpose()
+fn proxy_of(https: bool) -> Result<Option<UpstreamProxy>, BadProxy> {
+    let named = proxies::named(https, variable);
+    named.map(|(variable, url)| UpstreamProxy::parse(&url).map_err(|why| BadProxy { variable, why })).transpose()
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use ac7::client::{CallerProxy, Client, Error, Failure, Options, auth};
+use ac7::http1::proxies::NoProxy;
 use rcgen::{BasicConstraints, IsCa};
 use serde_json::json;
 
@@ -79,7 +80,7 @@ fn what_speaks_another_protocol_is_said_to() {
 fn a_remote_broker_is_reached_through_the_caller_s_proxy() {
     let stub = BrokerStub::start();
     let proxy = |no_proxy: &str| Options {
-        proxy: Some(CallerProxy { url: stub.url(), no_proxy: no_proxy.to_string() }),
+        proxy: Some(CallerProxy { url: stub.url(), no_proxy: NoProxy::parse(no_proxy) }),
         ..Options::default()
     };
     // The stub answers CONNECT and then plays the broker on the same connection.

@@ -1,0 +1,223 @@
+//! What is said when a captured command has ended: one to four lines on standard error, or one of JSON.
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::format::{bytes, count, counted, duration, percent};
+use super::{terminal, text};
+use crate::runner::{Captured, Outcome, Totals};
+
+/// Hosts that a line names; the others are counted.
+const NAMED: usize = 3;
+
+/// The lines for a person, without `ac7: `; with `quiet` only those about what was lost or not seen.
+#[must_use]
+pub fn lines(outcome: &Outcome, quiet: bool) -> Vec<String> {
+    let Some(captured) = &outcome.captured else { return Vec::new() };
+    let mut out = Vec::new();
+    if !quiet {
+        out.push(calls(captured, outcome.elapsed.as_millis().try_into().unwrap_or(u64::MAX)));
+        if captured.report.stored > 0 {
+            out.push(place(&captured.report.place));
+        }
+    }
+    out.extend(tunnelled(&captured.totals));
+    out.extend(lost(captured));
+    out.extend(captured.notes.iter().cloned());
+    out
+}
+
+fn calls(captured: &Captured, elapsed: u64) -> String {
+    let t = &captured.totals;
+    if t.llm_calls == 0 {
+        return format!("no model call: {}", why_none(captured));
+    }
+    let cached = percent(t.cached_tokens, t.input_tokens).map_or(String::new(), |p| format!(" ({p} cached)"));
+    let errors = if t.errors > 0 { format!(", {}", counted(t.errors, "error")) } else { String::new() };
+    format!(
+        "{} in {}, {} in{cached}, {} out{errors}, {}",
+        counted(t.llm_calls, "model call"),
+        counted(t.exchanges, "exchange"),
+        count(t.input_tokens),
+        count(t.output_tokens),
+        duration(elapsed)
+    )
+}
+
+/// The likely cause, from what was seen instead.
+fn why_none(captured: &Captured) -> String {
+    let t = &captured.totals;
+    if captured.connections == 0 {
+        return "the command opened no connection through the proxy; it may ignore HTTPS_PROXY".to_string();
+    }
+    if t.exchanges > 0 {
+        return format!("{}, none of them to a model", counted(t.exchanges, "exchange"));
+    }
+    if let Some((host, what)) = t.tunnelled.iter().find(|(_, what)| what.reason == "rejected") {
+        let alert = what.alert.as_ref().map_or(String::new(), |alert| format!(" ({alert})"));
+        return format!("the command does not accept our certificate for {}{alert}", text::line(host, terminal::utf8()));
+    }
+    if let Some((place, why)) = t.refused.iter().next() {
+        return format!("{}: {}", text::line(place, terminal::utf8()), text::line(why, terminal::utf8()));
+    }
+    match t.tunnelled.values().next() {
+        Some(what) if what.reason == "h2_only" => "the command speaks HTTP/2 alone, which is not decrypted".to_string(),
+        Some(_) => "all connections were tunnelled, not decrypted".to_string(),
+        None => "no connection carried a request".to_string(),
+    }
+}
+
+fn place(place: &str) -> String {
+    if place.starts_with("http://") || place.starts_with("https://") {
+        return format!("sent to {}", text::line(place, terminal::utf8()));
+    }
+    let usual = crate::sys::paths::data_dir().is_some_and(|dir| dir.join("activity.db") == Path::new(place));
+    let shown = text::line(&terminal::path(Path::new(place)), terminal::utf8());
+    let option = if usual { String::new() } else { format!(" --db {shown}") };
+    format!("stored in {shown}  (ac7 traces{option})")
+}
+
+fn tunnelled(totals: &Totals) -> Option<String> {
+    let mut hosts: Vec<_> = totals.tunnelled.iter().filter(|(_, what)| what.reason != "skip").collect();
+    hosts.sort_by_key(|(_, what)| std::cmp::Reverse(what.bytes));
+    let named = hosts.iter().take(NAMED).map(|(host, what)| {
+        format!("{} {}", text::line(host, terminal::utf8()), bytes(what.bytes))
+    });
+    let mut line = named.collect::<Vec<_>>().join(", ");
+    if hosts.len() > NAMED {
+        line.push_str(&format!(" and {} more", hosts.len() - NAMED));
+    }
+    let switch = hosts.iter().any(|(_, what)| what.reason == "scope");
+    (!hosts.is_empty()).then(|| format!("tunnelled, not decrypted: {line}{}", if switch { "  (--scope all)" } else { "" }))
+}
+
+fn lost(captured: &Captured) -> Option<String> {
+    let (t, report) = (&captured.totals, &captured.report);
+    let mut parts = Vec::new();
+    if report.dropped > 0 || report.reason.is_some() {
+        let why = report.reason.as_deref().map_or(String::new(), |why| format!(": {why}"));
+        parts.push(format!("{} dropped{why}", counted(report.dropped, "event")));
+    }
+    if t.truncated > 0 {
+        parts.push(format!("{} truncated", counted(t.truncated, "exchange")));
+    }
+    if t.unparsed > 0 {
+        parts.push(format!("{} not understood", counted(t.unparsed, "connection")));
+    }
+    (!parts.is_empty()).then(|| parts.join("; "))
+}
+
+/// The same for a program, on one line.
+#[must_use]
+pub fn json_line(outcome: &Outcome) -> String {
+    let elapsed = u64::try_from(outcome.elapsed.as_millis()).unwrap_or(u64::MAX);
+    let mut out = json!({"exitCode": outcome.code, "durationMs": elapsed});
+    if let (Some(captured), Value::Object(object)) = (&outcome.captured, &mut out) {
+        let (t, report) = (&captured.totals, &captured.report);
+        let tunnelled = t.tunnelled.iter().map(|(host, what)| {
+            json!({"host": host, "connections": what.connections, "bytes": what.bytes, "reason": what.reason, "alert": what.alert})
+        });
+        let more = json!({
+            "connections": captured.connections,
+            "exchanges": t.exchanges,
+            "modelCalls": t.llm_calls,
+            "inputTokens": t.input_tokens,
+            "cachedTokens": t.cached_tokens,
+            "outputTokens": t.output_tokens,
+            "errors": t.errors,
+            "truncated": t.truncated,
+            "unparsed": t.unparsed,
+            "stored": report.stored,
+            "dropped": report.dropped,
+            "droppedReason": report.reason,
+            "place": report.place,
+            "tunnelled": tunnelled.collect::<Vec<_>>(),
+        });
+        object.extend(more.as_object().cloned().unwrap_or_default());
+    }
+    out.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runner::Tunnelled;
+    use crate::sink::Report;
+    use std::time::Duration;
+
+    fn outcome(totals: Totals, report: Report, connections: u64) -> Outcome {
+        let captured = Captured { totals, report, connections, notes: Vec::new() };
+        Outcome { code: 0, elapsed: Duration::from_secs(123), captured: Some(captured) }
+    }
+
+    fn tunnel(bytes: u64, reason: &str) -> Tunnelled {
+        Tunnelled { connections: 1, bytes, reason: reason.into(), alert: None }
+    }
+
+    #[test]
+    fn a_session_in_four_lines() {
+        let totals = Totals {
+            exchanges: 37,
+            llm_calls: 14,
+            input_tokens: 61_204,
+            cached_tokens: 56_308,
+            output_tokens: 3118,
+            errors: 1,
+            tunnelled: [("github.com".to_string(), tunnel(14_336, "scope"))].into(),
+            ..Totals::default()
+        };
+        let report = Report {
+            stored: 37,
+            dropped: 2,
+            reason: Some("the broker did not answer for 41 s".into()),
+            place: "https://b.example".into(),
+        };
+        let outcome = outcome(totals, report, 9);
+        let want = [
+            "14 model calls in 37 exchanges, 61 204 in (92 % cached), 3 118 out, 1 error, 2 m 03 s",
+            "sent to https://b.example",
+            "tunnelled, not decrypted: github.com 14 KiB  (--scope all)",
+            "2 events dropped: the broker did not answer for 41 s",
+        ];
+        assert_eq!(lines(&outcome, false), want);
+        assert_eq!(lines(&outcome, true), want[2..]);
+        let json: Value = serde_json::from_str(&json_line(&outcome)).unwrap();
+        assert_eq!((&json["modelCalls"], &json["dropped"], &json["tunnelled"][0]["bytes"]), (&json!(14), &json!(2), &json!(14_336)));
+    }
+
+    #[test]
+    fn no_call_has_a_likely_cause() {
+        let none = Totals::default;
+        let rejected = Tunnelled { alert: Some("UnknownCA".into()), ..tunnel(0, "rejected") };
+        for (totals, connections, want) in [
+            (none(), 0, "no model call: the command opened no connection through the proxy; it may ignore HTTPS_PROXY"),
+            (Totals { exchanges: 3, ..none() }, 3, "no model call: 3 exchanges, none of them to a model"),
+            (
+                Totals { tunnelled: [("api.x".into(), rejected)].into(), ..none() },
+                1,
+                "no model call: the command does not accept our certificate for api.x (UnknownCA)",
+            ),
+            (
+                Totals { refused: [("api.x:443".into(), "connection refused".into())].into(), ..none() },
+                1,
+                "no model call: api.x:443: connection refused",
+            ),
+            (
+                Totals { tunnelled: [("api.x".into(), tunnel(9, "h2_only"))].into(), ..none() },
+                1,
+                "no model call: the command speaks HTTP/2 alone, which is not decrypted",
+            ),
+        ] {
+            assert_eq!(lines(&outcome(totals, Report::default(), connections), false)[0], want);
+        }
+    }
+
+    #[test]
+    fn hosts_are_named_by_size_and_escaped() {
+        let tunnelled = [("a", 1), ("b\u{1b}[31m", 4096), ("c", 2048), ("d", 1024)].map(|(h, n)| (h.to_string(), tunnel(n, "h2_only")));
+        let totals = Totals { tunnelled: tunnelled.into(), ..Totals::default() };
+        let line = super::tunnelled(&totals).unwrap();
+        assert!(line.starts_with("tunnelled, not decrypted: b") && line.ends_with("d 1.0 KiB and 1 more"), "{line}");
+        assert!(!line.contains('\u{1b}'));
+    }
+}
