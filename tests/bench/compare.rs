@@ -21,6 +21,9 @@ use crate::http::now;
 /// A measurement that takes longer is ended and counts as failed.
 const PATIENCE: Duration = Duration::from_secs(180);
 
+/// Each figure is the median of so many.
+const ROUNDS: usize = 3;
+
 /// What a figure of ac7's has to be.
 #[derive(Clone, Copy)]
 enum Target {
@@ -119,7 +122,7 @@ pub fn run(ac7: &Path, args: &[&str]) -> Result<(), Failed> {
     }
     let bench = Bench { ac7, own: own.clone(), upstream, dir, ways };
 
-    let figures = bench.measure(&rows, if quick { 1 } else { 3 });
+    let figures = bench.measure(&rows);
     let ways: Vec<&'static str> = bench.ways.iter().map(|(name, _)| *name).collect();
     let short = print(&rows, &ways, &figures);
     if short > 0 {
@@ -192,11 +195,11 @@ fn peers(certs: &Path) -> Vec<(&'static str, Command, u16, PathBuf)> {
 }
 
 impl Bench<'_> {
-    fn measure(&self, rows: &[Row], rounds: usize) -> Figures {
+    fn measure(&self, rows: &[Row]) -> Figures {
         let mut figures = Figures::new();
         let mut actions: Vec<&str> = rows.iter().map(|row| row.action.as_str()).collect();
         actions.dedup();
-        for round in 1..=rounds {
+        for round in 1..=ROUNDS {
             for action in &actions {
                 for (name, way) in &self.ways {
                     let result = match *action {
