@@ -33,9 +33,11 @@ echo "curl got $(grep -c '^event: ' "$tmp/stream") events. What ac7 saw of it:"
 echo
 echo '$ ac7 traces'
 "$ac7" traces --db "$tmp/demo.db"
-id=$("$ac7" traces --db "$tmp/demo.db" --kind llm_exchange --limit 1 --json | sed -n 's/^{"id":\([0-9]*\),.*/\1/p')
+"$ac7" traces --db "$tmp/demo.db" --json >"$tmp/traces"
+id=$(sed -n '/"kind":"llm_exchange"/s/^{"id":\([0-9]*\),.*/\1/p' "$tmp/traces" | head -n 1)
 [ -n "$id" ] || { echo "demo: ac7 captured no model call" >&2; exit 1; }
 
 echo
 echo "\$ ac7 traces show $id"
-"$ac7" traces show "$id" --db "$tmp/demo.db" --no-pager
+"$ac7" traces show "$id" --db "$tmp/demo.db" >"$tmp/shown" # to a file: no pager
+cat "$tmp/shown"
