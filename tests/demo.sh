@@ -24,7 +24,8 @@ cat >"$tmp/request.json" <<'JSON'
 JSON
 
 echo '$ ac7 run -- curl https://api.anthropic.com/v1/messages …'
-"$ac7" run --db "$tmp/demo.db" --ca-cert "$tmp/ca.pem" --connect-to "api.anthropic.com:443:127.0.0.1:$port" -- \
+"$ac7" run --db "$tmp/demo.db" --upstream-proxy none --ca-cert "$tmp/ca.pem" \
+  --connect-to "api.anthropic.com:443:127.0.0.1:$port" -- \
   curl -sS --fail --no-buffer --compressed https://api.anthropic.com/v1/messages \
   -H 'content-type: application/json' -H 'anthropic-version: 2023-06-01' \
   -H 'x-api-key: sk-ant-demo-0123456789-0123456789' --data-binary "@$tmp/request.json" >"$tmp/stream"
