@@ -20,11 +20,13 @@
 #![forbid(unsafe_code)]
 
 pub mod activity;
+pub mod agents;
 pub mod capture;
 pub mod cli;
 pub mod client;
 pub mod http1;
 pub mod runner;
 pub mod sink;
+pub mod store;
 pub mod sys;
 pub mod tls;

@@ -57,6 +57,8 @@ pub struct LlmRequest {
     pub system_parts: Vec<usize>,
     pub messages: Vec<Message>,
     pub tools: Option<Vec<Tool>>,
+    /// The answer this request continues, where the provider keeps the conversation (Responses API); additive.
+    pub previous_response_id: Option<String>,
 }
 
 /// What it answered.
@@ -97,6 +99,9 @@ pub struct About {
     pub served_model: Option<String>,
     /// Type and message.
     pub error: Option<(String, String)>,
+    /// SHA-256 (lower-case hex) of a body that was too long to be kept whole.
+    pub request_sha256: Option<String>,
+    pub response_sha256: Option<String>,
     /// Whether any part of the exchange is missing here.
     pub truncated: bool,
 }
@@ -211,6 +216,8 @@ impl LlmEntry {
         if let Some((kind, message)) = &a.error {
             out.insert("error".into(), json!({"type": kind, "message": message}));
         }
+        put(&mut out, "requestSha256", json!(a.request_sha256));
+        put(&mut out, "responseSha256", json!(a.response_sha256));
         if a.truncated {
             out.insert("truncated".into(), Value::Bool(true));
         }
@@ -240,6 +247,8 @@ impl LlmEntry {
                 first_token_at: at.field("firstTokenAt").optional(Reader::uint)?,
                 served_model: text("servedModel")?,
                 error,
+                request_sha256: text("requestSha256")?,
+                response_sha256: text("responseSha256")?,
                 truncated: at.field("truncated").optional(Reader::bool)?.unwrap_or(false),
             },
         })
@@ -278,6 +287,7 @@ impl LlmRequest {
         let tools =
             self.tools.as_ref().map_or(Value::Null, |tools| tools.iter().map(Tool::to_json).collect());
         out.insert("tools".into(), tools);
+        put(&mut out, "previousResponseId", json!(self.previous_response_id));
         Value::Object(out)
     }
 
@@ -300,6 +310,7 @@ impl LlmRequest {
                 .collect(),
             messages: at.field("messages").items()?.iter().map(Message::read).collect::<Result<_, _>>()?,
             tools: at.field("tools").optional(|t| t.items()?.iter().map(Tool::read).collect())?,
+            previous_response_id: at.field("previousResponseId").optional(Reader::string)?,
         })
     }
 }
@@ -393,7 +404,11 @@ impl Block {
         Value::Object(out)
     }
 
-    fn read(at: &Reader<'_>) -> Result<Block, Invalid> {
+    /// A block at a reader's place.
+    ///
+    /// # Errors
+    /// The path of the first field that is missing or has a wrong type.
+    pub fn read(at: &Reader<'_>) -> Result<Block, Invalid> {
         let cache_control = at.field("cache_control").present().cloned();
         let any = |name: &str| at.field(name).present().cloned().unwrap_or(Value::Null);
         Ok(match at.field("type").str()? {
@@ -429,7 +444,11 @@ impl Tool {
         Value::Object(out)
     }
 
-    fn read(at: &Reader<'_>) -> Result<Tool, Invalid> {
+    /// A tool at a reader's place.
+    ///
+    /// # Errors
+    /// The path of the first field that is missing or has a wrong type.
+    pub fn read(at: &Reader<'_>) -> Result<Tool, Invalid> {
         Ok(Tool {
             name: at.field("name").string()?,
             description: at.field("description").optional(Reader::string)?,

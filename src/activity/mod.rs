@@ -5,11 +5,13 @@
 //! versions add some; a field of the wrong type is refused with its path.
 mod entry;
 mod read;
+mod visit;
 
 pub use entry::{
     About, Block, LlmEntry, LlmRequest, LlmResponse, Message, OpaqueEntry, Provider, Session, Tool, Usage,
 };
 pub use read::{Invalid, Reader};
+pub use visit::{Visitor, visit_value};
 
 use serde_json::{Value, json};
 

@@ -19,7 +19,8 @@ const REPLACING: [&str; 8] = [
 const ADDING: [&str; 3] = ["NODE_EXTRA_CA_CERTS", "CODEX_CA_CERTIFICATE", "DENO_CERT"];
 
 /// In both cases, because a caller's lower-case ones would win over ours.
-const PROXIES: [&str; 6] = ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "https_proxy", "http_proxy", "all_proxy"];
+const PROXIES: [&str; 6] =
+    ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "https_proxy", "http_proxy", "all_proxy"];
 
 /// Where the session's proxy and certificates are.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +33,10 @@ pub struct Place<'a> {
 }
 
 /// What to set in the child's environment. `caller` looks a variable up in ours.
-pub fn environment(place: Place<'_>, caller: impl Fn(&str) -> Option<OsString>) -> Vec<(&'static str, OsString)> {
+pub fn environment(
+    place: Place<'_>,
+    caller: impl Fn(&str) -> Option<OsString>,
+) -> Vec<(&'static str, OsString)> {
     let proxy = OsString::from(format!("http://127.0.0.1:{}", place.port));
     let mut set: Vec<_> = PROXIES.iter().map(|name| (*name, proxy.clone())).collect();
     let no_proxy = no_proxy(caller("no_proxy").or_else(|| caller("NO_PROXY")).as_deref());

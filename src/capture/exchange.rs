@@ -11,18 +11,28 @@ pub struct Target {
     pub port: u16,
 }
 
+/// Which end of a connection sent something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Requests, and a client's WebSocket frames.
+    Agent,
+    /// Responses, and a server's WebSocket frames.
+    Upstream,
+}
+
 /// A body with transfer and content codings undone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Body {
-    /// Decoded bytes, at most the retention limit that was in force.
+    /// Decoded bytes, at most the retention limit that was in force. Of a message that cannot be a model call only a
+    /// preview is wanted: there they may be the beginning alone without a `cut`, and `wire_len` tells the rest.
     pub bytes: Vec<u8>,
     /// Bytes of the payload on the wire: transfer coding undone, content coding not.
     pub wire_len: u64,
     /// Why `bytes` is not the whole body, if it is not.
     pub cut: Option<Cut>,
-    /// SHA-256 (lower-case hex) of the whole wire payload, for a body that passed the retention limit of a model call.
+    /// SHA-256 (lower-case hex) of the whole wire payload, for a body whose `cut` is [`Cut::Limit`].
     pub sha256: Option<String>,
-    /// When decoded bytes arrived: (offset in `bytes` of the first of them, ms since epoch), both ascending.
+    /// When decoded bytes arrived: (offset in the decoded body of the first of them, ms since epoch), both ascending.
     /// Neighbouring marks of the same ms are merged; at most 4096 marks, then the last one stands for the rest.
     pub marks: Vec<(usize, u64)>,
 }
@@ -106,17 +116,19 @@ pub struct SocketCall {
     pub truncated: bool,
 }
 
-/// A WebSocket that carried something else, or what was left of it, told once when it ends.
+/// A WebSocket that carried something else, told once when it ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SocketSummary {
     pub target: Target,
     pub request: RequestHead,
     pub response: ResponseHead,
+    /// Whole messages, control frames left out.
     pub messages_up: u64,
     pub messages_down: u64,
+    /// Payload as it was on the wire, compressed where that was agreed.
     pub bytes_up: u64,
     pub bytes_down: u64,
-    /// The first bytes of text each way, at most 64 KB.
+    /// The first text messages each way, a line feed between them, at most 64 KB.
     pub first_up: Vec<u8>,
     pub first_down: Vec<u8>,
     pub started_at: u64,

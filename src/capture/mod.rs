@@ -2,14 +2,18 @@
 //!
 //! Comes in: an agent's connections to the proxy. Goes out: redacted events, to a function that the owner gives.
 //! It never knows who consumes them, and the relay never waits for anything that happens here.
+pub mod body;
 pub mod dial;
 pub mod exchange;
 pub mod extract;
 pub mod hello;
 pub mod plain;
 pub mod proxy;
+pub mod reassemble;
+pub mod redact;
 pub mod relay;
-pub mod report;
 pub mod scope;
 pub mod tap;
 mod tunnel;
+pub mod websocket;
+pub mod worker;

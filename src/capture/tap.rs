@@ -5,18 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::exchange::Target;
+use super::exchange::{Side, Target};
 use crate::activity::Event;
 use crate::sys::clock;
-
-/// Which way bytes go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// From the agent to the upstream.
-    Up,
-    /// From the upstream to the agent.
-    Down,
-}
 
 /// What the worker gets. Times are ms since the epoch.
 #[derive(Debug)]
@@ -214,7 +205,7 @@ mod tests {
     #[test]
     fn a_full_queue_loses_bytes_and_says_how_many() {
         let queue = Queue::new();
-        let mut feed = queue.open(target()).feed(Side::Down);
+        let mut feed = queue.open(target()).feed(Side::Upstream);
         let chunk = vec![7; 1 << 20];
         for _ in 0..20 {
             feed.data(chunk.clone());
@@ -225,7 +216,11 @@ mod tests {
         drop(feed);
         queue.close();
         let rest: Vec<_> = queue.take().unwrap().into();
-        assert!(matches!(rest[0], Message::Gap { lost: 12_582_912, side: Side::Down, .. }), "{:?}", rest[0]);
+        assert!(
+            matches!(rest[0], Message::Gap { lost: 12_582_912, side: Side::Upstream, .. }),
+            "{:?}",
+            rest[0]
+        );
         assert!(matches!(&rest[1], Message::Data { bytes, .. } if bytes == &[1, 2, 3]));
         assert!(matches!(rest[2], Message::End { .. }));
         assert!(queue.take().is_none());
@@ -234,7 +229,7 @@ mod tests {
     #[test]
     fn a_loss_at_the_very_end_is_told_too() {
         let queue = Queue::new();
-        let mut feed = queue.open(target()).feed(Side::Up);
+        let mut feed = queue.open(target()).feed(Side::Agent);
         for _ in 0..9 {
             feed.data(vec![0; 1 << 20]);
         }

@@ -9,13 +9,12 @@ use rustls::server::Accepted;
 use rustls::{AlertDescription, ClientConnection, ServerConnection};
 use serde_json::json;
 
-use super::exchange::Target;
+use super::exchange::{Side, Target};
 use super::hello::{self, Hello};
 use super::proxy::Shared;
 use super::relay::{self, Decrypted, Link};
 use super::scope::{ByHost, Fingerprint, Reason, Rejection};
-use super::tap::Side;
-use super::{dial, plain, report};
+use super::{extract, plain};
 use crate::http1::{self, Framer, Part, Start};
 use crate::sys::{clock, thread};
 
@@ -212,8 +211,8 @@ impl Tunnel {
             pool: self.shared.pool.clone(),
             agent: Arc::new(Mutex::new(connection)),
             upstream: Arc::new(Mutex::new(upstream.connection)),
-            up: tap.feed(Side::Up),
-            down: tap.feed(Side::Down),
+            up: tap.feed(Side::Agent),
+            down: tap.feed(Side::Upstream),
         };
         let (host, client) = (host.to_string(), client.clone());
         self.on_thread("up", relay::STACK, move |tunnel| tunnel.relay(relay, &host, port, &client, model))
@@ -263,7 +262,7 @@ impl Tunnel {
             &[("alert", json!(alert)), ("tunnelled from now on", json!(counted))],
         );
         if counted || strong {
-            self.passed(host, port, Reason::Rejected, alert);
+            self.passed(host, port, Reason::Rejected, alert.as_deref());
         }
         Ok(())
     }
@@ -297,14 +296,17 @@ impl Tunnel {
     }
 
     /// A connection went through, or away, undecrypted.
-    fn passed(&self, host: &str, port: u16, reason: Reason, alert: Option<String>) {
-        self.shared.queue.event(report::tunnel(&report::Passed {
+    fn passed(&self, host: &str, port: u16, reason: Reason, alert: Option<&str>) {
+        let (bytes_up, bytes_down) = self.link.moved();
+        self.shared.queue.event(extract::tunnel(&extract::Tunnel {
             host,
-            place: &dial::join(host, port),
+            port,
             reason: reason.word(),
             alert,
-            moved: self.link.moved(),
-            times: (self.started, clock::now_ms()),
+            bytes_up,
+            bytes_down,
+            started_at: self.started,
+            ended_at: clock::now_ms(),
         }));
     }
 
@@ -316,7 +318,7 @@ impl Tunnel {
     fn refuse(&self, host: &str, port: u16, why: &str) -> io::Result<()> {
         self.log("upstream refused", host, &[("why", json!(why))]);
         let times = (self.started, clock::now_ms());
-        self.shared.queue.event(report::refused(host, &dial::join(host, port), why, times));
+        self.shared.queue.event(extract::refused(host, port, why, times));
         self.answer("502 Bad Gateway", why)
     }
 
@@ -338,7 +340,7 @@ impl Tunnel {
             Err(why) => return self.refuse(&target.host, target.port, &why.to_string()),
         };
         let tap = self.shared.queue.open(target.clone());
-        let feeds = (tap.feed(Side::Up), tap.feed(Side::Down));
+        let feeds = (tap.feed(Side::Agent), tap.feed(Side::Upstream));
         plain::forward(&self.link, &self.shared.pool, upstream, request, proxy, feeds)
     }
 

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use super::exchange::Captured;
-use super::reassemble::{Connection, Limits};
+use super::extract;
+use super::reassemble::{Connection, Limits, may_be_model_call};
 use super::redact;
-use super::tap::{Message, Queue, Side};
-use super::{extract, fit};
+use super::tap::{Message, Queue};
 use crate::activity::Event;
 use crate::sys::thread::{self, Joinable};
 
-/// Decoding and JSON go deep; the pages are touched only as far as they are needed.
+/// Decoding and JSON go deep; pages are touched only as far as they are needed.
 const STACK: usize = 4 << 20;
 
 /// A running worker that feeds a consumer.
@@ -22,7 +22,8 @@ pub struct Worker<C> {
 }
 
 impl<C: Send + 'static> Worker<C> {
-    /// Start on `queue`; every event goes to `take` with the consumer, in order, from the worker's own thread.
+    /// Start on `queue`. Every event, redacted and cut to size, goes to `take` with its JSON text, in order, from the
+    /// worker's own thread.
     ///
     /// # Errors
     /// No thread to be had.
@@ -30,20 +31,21 @@ impl<C: Send + 'static> Worker<C> {
         queue: Arc<Queue>,
         rules: redact::Rules,
         mut consumer: C,
-        take: fn(&mut C, &Event),
+        take: fn(&mut C, &Event, String),
     ) -> io::Result<Worker<C>> {
         let (give, result) = sync_channel(1);
         let thread = thread::spawn("capture", STACK, move || {
-            let mut tunnels = HashMap::new();
+            let mut tunnels = Tunnels::default();
             while let Some(messages) = queue.take() {
                 for message in messages {
-                    process(message, &mut tunnels, |mut event| {
+                    tunnels.process(message, |mut event| {
                         redact::event(&mut event, &rules);
-                        fit::event(&mut event);
-                        take(&mut consumer, &event);
+                        let json = extract::fit(&mut event);
+                        take(&mut consumer, &event, json);
                     });
                 }
             }
+            // The receiver is the worker's owner, who may have gone without asking for the consumer.
             let _ = give.send(consumer);
         })?;
         Ok(Worker { thread, consumer: result })
@@ -53,5 +55,51 @@ impl<C: Send + 'static> Worker<C> {
     pub fn join(self) -> Option<C> {
         self.thread.join();
         self.consumer.recv().ok()
+    }
+}
+
+/// The tunnels that are open, by number.
+#[derive(Default)]
+struct Tunnels {
+    open: HashMap<u64, Tunnel>,
+    captured: Vec<Captured>,
+}
+
+struct Tunnel {
+    connection: Connection,
+    ends: u8,
+}
+
+impl Tunnels {
+    fn process(&mut self, message: Message, mut event: impl FnMut(Event)) {
+        match message {
+            Message::Open { tunnel, target } => {
+                let connection = Connection::new(target, Limits::default(), may_be_model_call);
+                self.open.insert(tunnel, Tunnel { connection, ends: 0 });
+            }
+            Message::Data { tunnel, side, bytes, at } => {
+                if let Some(tunnel) = self.open.get_mut(&tunnel) {
+                    tunnel.connection.feed(side, &bytes, at, &mut self.captured);
+                }
+            }
+            Message::Gap { tunnel, side, lost, at } => {
+                if let Some(tunnel) = self.open.get_mut(&tunnel) {
+                    tunnel.connection.gap(side, lost, at, &mut self.captured);
+                }
+            }
+            Message::End { tunnel: number, side, at } => {
+                if let Some(tunnel) = self.open.get_mut(&number) {
+                    tunnel.connection.end(side, at, &mut self.captured);
+                    tunnel.ends += 1;
+                    if tunnel.ends == 2 {
+                        self.open.remove(&number);
+                    }
+                }
+            }
+            Message::Event(ready) => event(*ready),
+        }
+        for captured in self.captured.drain(..) {
+            event(extract::event(&captured));
+        }
     }
 }

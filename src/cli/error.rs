@@ -70,6 +70,12 @@ pub enum Error {
         what: String,
         fix: Option<String>,
     },
+    /// A command could not be run; `code` is what a shell would give.
+    Run {
+        code: u8,
+        what: String,
+        fix: Option<String>,
+    },
     /// Standard output could not be written.
     Output(io::Error),
 }
@@ -81,6 +87,7 @@ impl Error {
         match self {
             Error::Output(e) if e.kind() == io::ErrorKind::BrokenPipe => 0,
             Error::Output(_) | Error::Failed { .. } => 1,
+            Error::Run { code, .. } => *code,
             _ => 2,
         }
     }
@@ -156,6 +163,10 @@ impl fmt::Display for Error {
             Error::Refused { verb, why, fix } => write!(f, "ac7 {verb}: {why}\n  fix: {fix}"),
             Error::Failed { verb, what, fix } => {
                 write!(f, "ac7 {verb}: {what}")?;
+                fix.as_ref().map_or(Ok(()), |fix| write!(f, "\n  fix: {fix}"))
+            }
+            Error::Run { what, fix, .. } => {
+                write!(f, "ac7 run: {what}")?;
                 fix.as_ref().map_or(Ok(()), |fix| write!(f, "\n  fix: {fix}"))
             }
             Error::Output(error) => write!(f, "ac7: cannot write to standard output: {error}"),

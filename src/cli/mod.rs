@@ -10,6 +10,7 @@ pub mod format;
 mod help;
 mod mdoc;
 mod run;
+mod summary;
 pub mod terminal;
 pub mod text;
 pub mod view;

@@ -1,11 +1,11 @@
 //! `ac7 run`: a command under capture.
 use std::env;
 
-use crate::runner::options::RunOptions;
+use crate::runner::{self, options::RunOptions};
 
 use super::error::Error;
 use super::flags::{Flag, Operands, Parsed};
-use super::{Group, Verb, capture};
+use super::{Group, Verb, capture, summary};
 
 const CAPTURE: &[Flag] = &capture::table("all");
 
@@ -32,7 +32,18 @@ pub const VERB: Verb = Verb {
 
 fn run(parsed: &Parsed) -> Result<u8, Error> {
     let options = options(parsed, &|name| env::var(name).ok().filter(|v| !v.is_empty()))?;
-    Err(Error::failed("run", format!("this build has no runner: {}", options.command[0].display())))
+    let outcome = runner::run(&options).map_err(|why| Error::Run {
+        code: why.code(),
+        what: why.to_string(),
+        fix: why.fix(),
+    })?;
+    for line in summary::lines(&outcome, options.quiet || options.json) {
+        eprintln!("ac7: {line}");
+    }
+    if options.json {
+        eprintln!("{}", summary::json_line(&outcome));
+    }
+    Ok(outcome.code)
 }
 
 /// What was typed, checked.

@@ -55,13 +55,18 @@ fn why_none(captured: &Captured) -> String {
     }
     if let Some((host, what)) = t.tunnelled.iter().find(|(_, what)| what.reason == "rejected") {
         let alert = what.alert.as_ref().map_or(String::new(), |alert| format!(" ({alert})"));
-        return format!("the command does not accept our certificate for {}{alert}", text::line(host, terminal::utf8()));
+        return format!(
+            "the command does not accept our certificate for {}{alert}",
+            text::line(host, terminal::utf8())
+        );
     }
     if let Some((place, why)) = t.refused.iter().next() {
         return format!("{}: {}", text::line(place, terminal::utf8()), text::line(why, terminal::utf8()));
     }
     match t.tunnelled.values().next() {
-        Some(what) if what.reason == "h2_only" => "the command speaks HTTP/2 alone, which is not decrypted".to_string(),
+        Some(what) if what.reason == "h2_only" => {
+            "the command speaks HTTP/2 alone, which is not decrypted".to_string()
+        }
         Some(_) => "all connections were tunnelled, not decrypted".to_string(),
         None => "no connection carried a request".to_string(),
     }
@@ -80,15 +85,17 @@ fn place(place: &str) -> String {
 fn tunnelled(totals: &Totals) -> Option<String> {
     let mut hosts: Vec<_> = totals.tunnelled.iter().filter(|(_, what)| what.reason != "skip").collect();
     hosts.sort_by_key(|(_, what)| std::cmp::Reverse(what.bytes));
-    let named = hosts.iter().take(NAMED).map(|(host, what)| {
-        format!("{} {}", text::line(host, terminal::utf8()), bytes(what.bytes))
-    });
+    let named = hosts
+        .iter()
+        .take(NAMED)
+        .map(|(host, what)| format!("{} {}", text::line(host, terminal::utf8()), bytes(what.bytes)));
     let mut line = named.collect::<Vec<_>>().join(", ");
     if hosts.len() > NAMED {
         line.push_str(&format!(" and {} more", hosts.len() - NAMED));
     }
     let switch = hosts.iter().any(|(_, what)| what.reason == "scope");
-    (!hosts.is_empty()).then(|| format!("tunnelled, not decrypted: {line}{}", if switch { "  (--scope all)" } else { "" }))
+    (!hosts.is_empty())
+        .then(|| format!("tunnelled, not decrypted: {line}{}", if switch { "  (--scope all)" } else { "" }))
 }
 
 fn lost(captured: &Captured) -> Option<String> {
@@ -182,7 +189,10 @@ mod tests {
         assert_eq!(lines(&outcome, false), want);
         assert_eq!(lines(&outcome, true), want[2..]);
         let json: Value = serde_json::from_str(&json_line(&outcome)).unwrap();
-        assert_eq!((&json["modelCalls"], &json["dropped"], &json["tunnelled"][0]["bytes"]), (&json!(14), &json!(2), &json!(14_336)));
+        assert_eq!(
+            (&json["modelCalls"], &json["dropped"], &json["tunnelled"][0]["bytes"]),
+            (&json!(14), &json!(2), &json!(14_336))
+        );
     }
 
     #[test]
@@ -190,7 +200,11 @@ mod tests {
         let none = Totals::default;
         let rejected = Tunnelled { alert: Some("UnknownCA".into()), ..tunnel(0, "rejected") };
         for (totals, connections, want) in [
-            (none(), 0, "no model call: the command opened no connection through the proxy; it may ignore HTTPS_PROXY"),
+            (
+                none(),
+                0,
+                "no model call: the command opened no connection through the proxy; it may ignore HTTPS_PROXY",
+            ),
             (Totals { exchanges: 3, ..none() }, 3, "no model call: 3 exchanges, none of them to a model"),
             (
                 Totals { tunnelled: [("api.x".into(), rejected)].into(), ..none() },
@@ -214,10 +228,14 @@ mod tests {
 
     #[test]
     fn hosts_are_named_by_size_and_escaped() {
-        let tunnelled = [("a", 1), ("b\u{1b}[31m", 4096), ("c", 2048), ("d", 1024)].map(|(h, n)| (h.to_string(), tunnel(n, "h2_only")));
+        let tunnelled = [("a", 1), ("b\u{1b}[31m", 4096), ("c", 2048), ("d", 1024)]
+            .map(|(h, n)| (h.to_string(), tunnel(n, "h2_only")));
         let totals = Totals { tunnelled: tunnelled.into(), ..Totals::default() };
         let line = super::tunnelled(&totals).unwrap();
-        assert!(line.starts_with("tunnelled, not decrypted: b") && line.ends_with("d 1.0 KiB and 1 more"), "{line}");
+        assert!(
+            line.starts_with("tunnelled, not decrypted: b") && line.ends_with("d 1.0 KiB and 1 more"),
+            "{line}"
+        );
         assert!(!line.contains('\u{1b}'));
     }
 }

@@ -7,7 +7,9 @@ use std::process::{Child, Command, ExitStatus};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, getpgrp, kill_process, kill_process_group, waitid};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, getpgrp, kill_process, kill_process_group, waitid,
+};
 use rustix::termios::tcgetpgrp;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
@@ -89,7 +91,8 @@ pub fn start(
     let live: Live = Arc::new(Mutex::new(Some(Pid::from_child(&child))));
     let Signalled { signals, handle } = signals;
     let forwarding = live.clone();
-    let forwarder = thread::spawn("signals", 64 * 1024, move || forward(signals, &forwarding, terminal.as_ref()));
+    let forwarder =
+        thread::spawn("signals", 64 * 1024, move || forward(signals, &forwarding, terminal.as_ref()));
     // Without the thread the child runs all the same; signals then reach it through the terminal alone.
     let forwarder = forwarder.ok().map(|thread| (thread, handle));
     Ok(Running { child, live, forwarder })
@@ -103,12 +106,8 @@ impl Running {
     pub fn wait(mut self) -> io::Result<u8> {
         let pid = Pid::from_child(&self.child);
         // First see it end without reaping it, then forget its pid, then reap.
-        loop {
-            match waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
-                Err(rustix::io::Errno::INTR) => {}
-                _ => break,
-            }
-        }
+        let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        while matches!(waitid(WaitId::Pid(pid), ended), Err(rustix::io::Errno::INTR)) {}
         *self.live.lock().unwrap_or_else(PoisonError::into_inner) = None;
         let status = self.child.wait();
         if let Some((thread, handle)) = self.forwarder.take() {
@@ -144,7 +143,8 @@ fn forward(mut signals: Signals, live: &Mutex<Option<Pid>>, terminal: Option<&Fi
         };
         let pid = live.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pid) = *pid {
-            let _ = if terminal.is_some() { kill_process(pid, signal) } else { kill_process_group(pid, signal) };
+            let _ =
+                if terminal.is_some() { kill_process(pid, signal) } else { kill_process_group(pid, signal) };
         }
     }
 }

@@ -107,7 +107,8 @@ fn sweep(folder: &Path) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name();
-        let Some(rest) = name.to_str().and_then(|n| n.strip_prefix(CA_PREFIX).or_else(|| n.strip_prefix(BUNDLE_PREFIX)))
+        let Some(rest) =
+            name.to_str().and_then(|n| n.strip_prefix(CA_PREFIX).or_else(|| n.strip_prefix(BUNDLE_PREFIX)))
         else {
             continue;
         };

@@ -1,5 +1,13 @@
-//! A session: a command with its environment, its capture, its signals and its end.
+//! A session: a program under capture, from its start to the last event stored.
 //!
-//! Comes in: [`options::RunOptions`], already checked. Goes out: the child's exit status and a summary. It parses no
-//! command line and draws no tables.
+//! Comes in: checked options. Goes out: an [`Outcome`], for the verb to put into words. Whatever it makes (files, the
+//! proxy, threads, the child) belongs to a guard or an owner here and is gone when [`run`] returns, on every path.
+mod child;
+mod files;
 pub mod options;
+mod session;
+mod totals;
+mod upstream;
+
+pub use session::{Captured, Error, Outcome, run};
+pub use totals::{Totals, Tunnelled};

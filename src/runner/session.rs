@@ -18,13 +18,13 @@ use crate::capture::proxy::{self, Proxy};
 use crate::capture::redact;
 use crate::capture::tap::Queue;
 use crate::capture::worker::Worker;
-use crate::client::{self, Client};
-use crate::sink::local::LocalSink;
+use crate::client::{self, CallerProxy, Client, auth};
+
 use crate::sink::uploader::Uploader;
-use crate::sink::{Encoded, Report, Sink};
+use crate::sink::{Encoded, LocalSink, Report, Sink};
 use crate::sys::log::Log;
-use crate::sys::paths;
-use crate::tls::{self, Roots, SessionCa};
+use crate::sys::{paths, user};
+use crate::tls::{self, SessionCa};
 
 /// Tunnels of the child's own children may still be moving bytes when it ends.
 const TUNNELS_GRACE: Duration = Duration::from_secs(2);
@@ -60,8 +60,14 @@ pub enum Error {
     Ca(String),
     Files(NoPlace),
     /// The loopback proxy, a thread or the signal handlers could not be had.
-    System { what: &'static str, why: io::Error },
+    System {
+        what: &'static str,
+        why: io::Error,
+    },
     Client(client::Error),
+    /// There is no place for the local database.
+    NoHome,
+    Pattern(redact::TooShort),
     Start(StartError),
     Wait(io::Error),
 }
@@ -75,6 +81,10 @@ impl fmt::Display for Error {
             Error::Files(why) => why.fmt(f),
             Error::System { what, why } => write!(f, "cannot {what}: {why}"),
             Error::Client(why) => why.fmt(f),
+            Error::NoHome => {
+                write!(f, "no place for the local database: neither HOME nor XDG_DATA_HOME is set")
+            }
+            Error::Pattern(why) => why.fmt(f),
             Error::Start(start) => {
                 let what = if start.code() == 127 { "command not found" } else { "cannot execute" };
                 write!(f, "{what}: {}: {}", start.program.to_string_lossy().escape_default(), start.why)
@@ -98,11 +108,16 @@ impl Error {
     pub fn fix(&self) -> Option<String> {
         match self {
             Error::Trust(why) => Some(why.fix().to_string()),
-            Error::Proxy(_) => Some("--upstream-proxy http://HOST:PORT, or --upstream-proxy none".to_string()),
-            Error::Files(_) => Some("unset TMPDIR, or point it at a directory that can be written".to_string()),
+            Error::Proxy(_) => {
+                Some("--upstream-proxy http://HOST:PORT, or --upstream-proxy none".to_string())
+            }
+            Error::Files(_) => {
+                Some("unset TMPDIR, or point it at a directory that can be written".to_string())
+            }
             Error::System { .. } => Some("--no-trace runs the command without the proxy".to_string()),
             Error::Client(why) => why.fix(),
-            Error::Ca(_) | Error::Start(_) | Error::Wait(_) => None,
+            Error::NoHome => Some("--db FILE".to_string()),
+            Error::Ca(_) | Error::Pattern(_) | Error::Start(_) | Error::Wait(_) => None,
         }
     }
 }
@@ -116,7 +131,8 @@ pub fn run(options: &RunOptions) -> Result<Outcome, Error> {
     let signals = child::catch_signals().map_err(|why| Error::System { what: "catch signals", why })?;
     let started = Instant::now();
     let log = Arc::new(Log::session("run"));
-    let capture = options.capture.as_ref().map(|c| Capturing::start(c, &options.destination, &log)).transpose()?;
+    let capture =
+        options.capture.as_ref().map(|c| Capturing::start(c, &options.destination, &log)).transpose()?;
     let environment = capture.as_ref().map(Capturing::environment).unwrap_or_default();
     let child = child::start(&options.command, &environment, signals).map_err(Error::Start)?;
     log.line("child started", &[]);
@@ -142,16 +158,20 @@ struct Consumer {
 }
 
 impl Consumer {
-    fn take(&mut self, event: &Event) {
+    fn take(&mut self, event: &Event, json: String) {
         self.totals.add(event);
         let kind = event.kind();
-        self.sink.push(Encoded { ts: event.ts, kind, json: event.to_json().to_string() });
+        self.sink.push(Encoded { ts: event.ts, kind, json });
         self.log.line(&format!("trace: {kind} queued"), &[]);
     }
 }
 
 impl Capturing {
-    fn start(options: &CaptureOptions, destination: &Destination, log: &Arc<Log>) -> Result<Capturing, Error> {
+    fn start(
+        options: &CaptureOptions,
+        destination: &Destination,
+        log: &Arc<Log>,
+    ) -> Result<Capturing, Error> {
         let roots = upstream::roots(options.ca_cert.as_deref(), log).map_err(Error::Trust)?;
         let trust = roots.client_config().map_err(Error::Trust)?;
         let dialer = upstream::dialer(options).map_err(Error::Proxy)?;
@@ -162,7 +182,7 @@ impl Capturing {
         let sink = sink(destination, options, log)?;
         let queue = Queue::new();
         let consumer = Consumer { totals: Totals::default(), sink, log: log.clone() };
-        let redaction = redact::Rules::new(&options.redact_patterns);
+        let redaction = redact::Rules::new(&options.redact_patterns).map_err(Error::Pattern)?;
         let worker = Worker::start(queue.clone(), redaction, consumer, Consumer::take)
             .map_err(|why| Error::System { what: "start a thread", why })?;
         let config = proxy::Config { rules: upstream::rules(options), dialer, trust, ca };
@@ -172,8 +192,11 @@ impl Capturing {
     }
 
     fn environment(&self) -> Vec<(&'static str, OsString)> {
-        let place =
-            command::Place { port: self.proxy.port(), ca: self.files.ca.path(), bundle: self.files.bundle.path() };
+        let place = command::Place {
+            port: self.proxy.port(),
+            ca: self.files.ca.path(),
+            bundle: self.files.bundle.path(),
+        };
         command::environment(place, |name| std::env::var_os(name))
     }
 
@@ -189,15 +212,44 @@ impl Capturing {
         log.line("certificates removed", &[]);
         let (totals, report) = match consumer {
             Some(consumer) => (consumer.totals, consumer.sink.close(DRAIN)),
-            None => (Totals::default(), Report { reason: Some("the capture thread failed".into()), ..Report::default() }),
+            None => (
+                Totals::default(),
+                Report { reason: Some("the capture thread failed".into()), ..Report::default() },
+            ),
         };
         log.line("sink closed", &[("stored", json!(report.stored)), ("dropped", json!(report.dropped))]);
-        let note = |dir: std::path::PathBuf| format!("$TMPDIR cannot be written; certificates were kept in {}", dir.display());
+        let note = |dir: std::path::PathBuf| {
+            format!("$TMPDIR cannot be written; certificates were kept in {}", dir.display())
+        };
         Captured { totals, report, connections, notes: fallback.map(note).into_iter().collect() }
     }
 }
 
+/// Where the events go. Neither a database that cannot be written nor a broker that is down keeps the command from
+/// running: the sink opens its way by itself, on a thread of its own.
 fn sink(destination: &Destination, options: &CaptureOptions, log: &Arc<Log>) -> Result<Box<dyn Sink>, Error> {
-    let _ = (destination, options, log, Roots::default(), paths::data_dir());
-    unimplemented!()
+    let no_thread = |why| Error::System { what: "start a thread", why };
+    match destination {
+        Destination::Local { db } => {
+            let path = db.clone().or_else(|| paths::data_dir().map(|dir| dir.join("activity.db")));
+            let path = path.ok_or(Error::NoHome)?;
+            Ok(Box::new(LocalSink::new(path, user::login_name())))
+        }
+        Destination::Broker { url, token } => {
+            let given =
+                auth::Given { url: Some(url.clone()), token: token.clone(), ..auth::Given::default() };
+            let access = auth::from_environment(&given, false).map_err(Error::Client)?;
+            let ca_certs = options.ca_cert.iter().cloned().collect();
+            let proxy = CallerProxy::from_vars(url, upstream::variable);
+            let how = client::Options { ca_certs, proxy, ..client::Options::default() };
+            let token = access.require_token().map_err(Error::Client)?;
+            let client = Client::new(url, Some(token), &how).map_err(Error::Client)?;
+            let log = log.clone();
+            let line = move |what: &str, fields: &[(&str, String)]| {
+                let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, json!(value))).collect();
+                log.line(what, &fields);
+            };
+            Ok(Box::new(Uploader::start(client, None, Box::new(line)).map_err(no_thread)?))
+        }
+    }
 }

@@ -105,19 +105,38 @@ mod tests {
             started_at: 0,
             ended_at: 1,
             request: LlmRequest::default(),
-            response: Some(LlmResponse { usage: Some(usage), status: Some(status), ..LlmResponse::default() }),
-            about: About { error: error.then(|| ("overloaded_error".into(), String::new())), ..About::default() },
+            response: Some(LlmResponse {
+                usage: Some(usage),
+                status: Some(status),
+                ..LlmResponse::default()
+            }),
+            about: About {
+                error: error.then(|| ("overloaded_error".into(), String::new())),
+                ..About::default()
+            },
         })
     }
 
-    fn opaque(method: &str, more: Value) -> Event {
+    fn opaque(method: &str, more: &Value) -> Event {
         let more = more.as_object().cloned().unwrap_or_default();
-        Event::opaque(OpaqueEntry { host: "h".into(), method: method.into(), url: "h:443".into(), more, ..Default::default() })
+        Event::opaque(OpaqueEntry {
+            host: "h".into(),
+            method: method.into(),
+            url: "h:443".into(),
+            more,
+            ..Default::default()
+        })
     }
 
     #[test]
     fn providers_count_their_cache_differently() {
-        let usage = Usage { input: Some(10), output: Some(3), cache_creation: Some(20), cache_read: Some(70), reasoning: None };
+        let usage = Usage {
+            input: Some(10),
+            output: Some(3),
+            cache_creation: Some(20),
+            cache_read: Some(70),
+            reasoning: None,
+        };
         for (provider, input) in [(Provider::Anthropic, 100), (Provider::OpenAiResponses, 10)] {
             let mut totals = Totals::default();
             totals.add(&call(provider, usage.clone(), 200, false));
@@ -131,17 +150,20 @@ mod tests {
         for event in [
             call(Provider::Anthropic, Usage::default(), 200, true),
             call(Provider::Anthropic, Usage::default(), 529, true),
-            opaque("GET", json!({"truncated": true})),
-            opaque("CONNECT", json!({"tunnel": {"reason": "scope", "bytesUp": 2, "bytesDown": 3}})),
-            opaque("CONNECT", json!({"tunnel": {"reason": "rejected", "alert": "UnknownCA", "bytesUp": 1}})),
-            opaque("CONNECT", json!({"error": "no"})),
-            opaque("NOTE", json!({"note": {"count": 2, "reason": "x"}})),
+            opaque("GET", &json!({"truncated": true})),
+            opaque("CONNECT", &json!({"tunnel": {"reason": "scope", "bytesUp": 2, "bytesDown": 3}})),
+            opaque("CONNECT", &json!({"tunnel": {"reason": "rejected", "alert": "UnknownCA", "bytesUp": 1}})),
+            opaque("CONNECT", &json!({"error": "no"})),
+            opaque("NOTE", &json!({"note": {"count": 2, "reason": "x"}})),
         ] {
             totals.add(&event);
         }
         assert_eq!((totals.exchanges, totals.llm_calls, totals.errors, totals.truncated), (3, 2, 2, 1));
         let h = &totals.tunnelled["h"];
-        assert_eq!((h.connections, h.bytes, h.reason.as_str(), h.alert.as_deref()), (2, 6, "rejected", Some("UnknownCA")));
+        assert_eq!(
+            (h.connections, h.bytes, h.reason.as_str(), h.alert.as_deref()),
+            (2, 6, "rejected", Some("UnknownCA"))
+        );
         assert_eq!(totals.refused.len(), 1);
     }
 }

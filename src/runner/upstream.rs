@@ -13,7 +13,8 @@ use crate::sys::log::Log;
 use crate::tls::{self, Roots};
 
 /// Files with roots of the caller's company: the child's copies of these variables are about to be replaced.
-const CALLERS_ROOTS: [&str; 4] = ["NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "CODEX_CA_CERTIFICATE"];
+const CALLERS_ROOTS: [&str; 4] =
+    ["NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "CODEX_CA_CERTIFICATE"];
 
 /// Variables that lead an agent to a model host of the caller's own.
 const BASE_URLS: [&str; 10] = [
@@ -84,10 +85,7 @@ pub fn dialer(options: &CaptureOptions) -> Result<Dialer, BadProxy> {
     let (https_proxy, http_proxy) = match &options.upstream_proxy {
         ProxyChoice::Direct => (None, None),
         ProxyChoice::Url(proxy) => (Some(proxy.clone()), Some(proxy.clone())),
-        ProxyChoice::Environment => (
-            proxy_of(true)?,
-            proxy_of(false)?,
-        ),
+        ProxyChoice::Environment => (proxy_of(true)?, proxy_of(false)?),
     };
     let no_proxy = NoProxy::from_vars(variable);
     Ok(Dialer { connect_to: options.connect_to.clone(), https_proxy, http_proxy, no_proxy })
@@ -95,7 +93,9 @@ pub fn dialer(options: &CaptureOptions) -> Result<Dialer, BadProxy> {
 
 fn proxy_of(https: bool) -> Result<Option<UpstreamProxy>, BadProxy> {
     let named = proxies::named(https, variable);
-    named.map(|(variable, url)| UpstreamProxy::parse(&url).map_err(|why| BadProxy { variable, why })).transpose()
+    named
+        .map(|(variable, url)| UpstreamProxy::parse(&url).map_err(|why| BadProxy { variable, why }))
+        .transpose()
 }
 
 #[cfg(test)]

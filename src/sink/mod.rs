@@ -2,7 +2,11 @@
 //!
 //! Comes in: events from the capture worker, redacted and encoded. Goes out: batches. A sink counts whatever it
 //! loses and says so at the end; it never loses silently.
+mod local;
+
 pub mod uploader;
+
+pub use local::LocalSink;
 
 use std::time::Duration;
 

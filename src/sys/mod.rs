@@ -9,3 +9,4 @@ pub mod log;
 pub mod paths;
 pub mod random;
 pub mod thread;
+pub mod user;

@@ -1,0 +1,31 @@
+//! The activity database: events of all members, each stored once however often a conversation repeats it.
+//!
+//! Comes in: JSON text of events, which [`Parser`] checks and splits into blocks, without touching the database.
+//! [`Store`] appends the [`Batch`] that this gives. Goes out: [`Row`]s with the same JSON text, by way of [`Reader`].
+//! A process has at most one store; readers as many as it likes, also while another process writes.
+//!
+//! How an event is stored: `walk` finds its four lists (system, tools, messages, the answer) in one pass over the
+//! text; each block is stored once under the SHA-256 of its text; a list is a chain of nodes, so that a call that goes
+//! on with a conversation adds only its new nodes (`schema` has the tables); what is left of the text is the row's
+//! skeleton. DESIGN decision 11 says why.
+mod batch;
+mod check;
+mod facts;
+mod prune;
+mod query;
+mod read;
+mod schema;
+mod search;
+mod skeleton;
+mod sound;
+mod split;
+mod stats;
+mod walk;
+mod write;
+
+pub use batch::{Batch, Parser};
+pub use prune::{Pruned, count_older};
+pub use query::{Cursor, NotACursor, Query};
+pub use read::{Continues, Reader, Row};
+pub use stats::{Day, Stats};
+pub use write::{Appended, Store, Upload};
