@@ -4,12 +4,14 @@
 //! `from_json` takes what [`to_json`](Event::to_json) gives and more: unknown fields are ignored, since later
 //! versions add some; a field of the wrong type is refused with its path.
 mod entry;
+mod opaque;
 mod read;
+#[cfg(test)]
+mod tests;
 mod visit;
 
-pub use entry::{
-    About, Block, LlmEntry, LlmRequest, LlmResponse, Message, OpaqueEntry, Provider, Session, Tool, Usage,
-};
+pub use entry::{About, Block, LlmEntry, LlmRequest, LlmResponse, Message, Provider, Session, Tool, Usage};
+pub use opaque::OpaqueEntry;
 pub use read::{Invalid, Reader};
 pub use visit::{Visitor, visit_value};
 

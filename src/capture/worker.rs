@@ -12,8 +12,8 @@ use super::tap::{Message, Queue};
 use crate::activity::Event;
 use crate::sys::thread::{self, Joinable};
 
-/// Decoding and JSON go deep; pages are touched only as far as they are needed.
-const STACK: usize = 4 << 20;
+/// Decoding goes deep beside extraction; pages are touched only as far as they are needed.
+const STACK: usize = extract::STACK + (512 << 10);
 
 /// A running worker that feeds a consumer.
 pub struct Worker<C> {
@@ -35,6 +35,7 @@ impl<C: Send + 'static> Worker<C> {
     ) -> io::Result<Worker<C>> {
         let (give, result) = sync_channel(1);
         let thread = thread::spawn("capture", STACK, move || {
+            thread::give_way();
             let mut tunnels = Tunnels::default();
             while let Some(messages) = queue.take() {
                 for message in messages {

@@ -12,7 +12,7 @@ use super::files::{Files, NoPlace};
 use super::options::{CaptureOptions, Destination, RunOptions};
 use super::totals::Totals;
 use super::upstream::{self, BadProxy};
-use crate::activity::Event;
+use crate::activity::{Event, What};
 use crate::agents::command;
 use crate::capture::proxy::{self, Proxy};
 use crate::capture::redact;
@@ -162,7 +162,9 @@ impl Consumer {
         self.totals.add(event);
         let kind = event.kind();
         self.sink.push(Encoded { ts: event.ts, kind, json });
-        self.log.line(&format!("trace: {kind} queued"), &[]);
+        if matches!(event.what, What::Llm { .. }) {
+            self.log.line("trace: llm_exchange queued", &[]);
+        }
     }
 }
 

@@ -20,6 +20,13 @@ impl Joinable {
     }
 }
 
+/// Let the calling thread give way to others while the processors are busy: what it does can wait, an agent cannot.
+/// Only where niceness belongs to a thread and not to the whole process.
+pub fn give_way() {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::nice(5);
+}
+
 /// Start a thread called `ac7-<name>` (the kernel shows 15 characters) with `stack` bytes of stack.
 ///
 /// # Errors

@@ -211,3 +211,30 @@ fn bounds_and_orders_marks() {
     let body = recorder.finish(None);
     assert_eq!((body.marks.len(), body.arrived(4999)), (4096, Some(4096)));
 }
+
+#[test]
+fn survives_any_damage() {
+    let mut seed = 17_u64;
+    let mut below = move |n: usize| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        usize::try_from(seed % n as u64).expect("below a usize")
+    };
+    let coded: Vec<_> = coded().into_iter().filter(|c| c.bytes.len() < 10_000).collect();
+    for _ in 0..4000 {
+        let c = &coded[below(coded.len())];
+        let mut bytes = c.bytes.clone();
+        for _ in 0..=below(4) {
+            let at = below(bytes.len());
+            match below(4) {
+                0 => bytes.truncate(at + 1),
+                1 => bytes[at] = [0, 0xff][below(2)],
+                _ => bytes[at] ^= 1 << below(8),
+            }
+        }
+        let keep = [Keep::Whole(5000), Keep::Preview(500)][below(2)];
+        let body = record(&c.coding, keep, bytes.chunks(1 + below(1000)));
+        assert!(body.bytes.len() <= 5000 && body.wire_len == bytes.len() as u64, "{}", c.file);
+    }
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::json::{
-    append, arguments, array, object, str_at, string, take, take_array, take_some, take_string, uint_at,
+    append, arguments, array, object, rest, str_at, string, take, take_array, take_some, take_string, uint_at,
 };
 use super::reply::{Answer, Merged, Part, error_of};
 use crate::activity::{Block, LlmRequest, LlmResponse, Message, Tool, Usage};
@@ -109,9 +109,7 @@ fn tool(mut raw: Value) -> Tool {
     let description = take_string(&mut raw, "description");
     let cache_control = take_some(&mut raw, "cache_control");
     // A tool of the provider's own has no schema but other settings.
-    let input_schema = take_some(&mut raw, "input_schema").unwrap_or_else(|| {
-        Value::Object(object(raw).into_iter().filter(|(_, setting)| !setting.is_null()).collect())
-    });
+    let input_schema = take_some(&mut raw, "input_schema").unwrap_or_else(|| rest(raw));
     Tool { name, description, input_schema, cache_control }
 }
 

@@ -180,6 +180,12 @@ pub fn object(value: Value) -> Map<String, Value> {
     }
 }
 
+/// What is left of an object after parts of it were taken.
+#[must_use]
+pub fn rest(value: Value) -> Value {
+    Value::Object(object(value).into_iter().filter(|(_, v)| !v.is_null()).collect())
+}
+
 /// The string under `name`, borrowed; empty if there is none.
 #[must_use]
 pub fn str_at<'a>(value: &'a Value, name: &str) -> &'a str {

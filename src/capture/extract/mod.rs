@@ -18,7 +18,7 @@ mod openai_chat;
 mod openai_responses;
 mod reply;
 mod route;
-pub mod sse;
+mod sse;
 #[cfg(test)]
 mod tests;
 
@@ -29,6 +29,9 @@ use crate::activity::{About, Event, LlmEntry, LlmRequest, Session};
 use crate::capture::exchange::{Body, Captured, Exchange, Headers, ResponseHead, SocketCall};
 use reply::{Answer, Reply, error_of};
 use route::{Route, Wire};
+
+/// Bytes of stack that a thread needs for extraction, redaction and [`fit`]: JSON may nest 128 levels.
+pub const STACK: usize = 512 * 1024;
 
 /// The event of whatever capture saw. Not redacted and not cut.
 #[must_use]
@@ -43,8 +46,12 @@ pub fn event(captured: &Captured) -> Event {
 
 /// A model call over HTTP; `None` if it is none.
 fn exchange(x: &Exchange) -> Option<LlmEntry> {
-    let Route { wire, model, stream } = Route::of(&x.request.method, &x.request.target)?;
+    let Route { mut wire, model, stream } = Route::of(&x.request.method, &x.request.target)?;
     let asked = parse(&x.request_body)?;
+    // Bedrock and Vertex pass on whatever their model speaks, which is one of these two.
+    if wire == Wire::Anthropic && model.is_some() && asked.get("anthropic_version").is_none() {
+        wire = Wire::Chat;
+    }
     let stream = stream || asked.get("stream").and_then(serde_json::Value::as_bool).unwrap_or(false);
     let mut request = wire.request(asked)?;
     request.model = request.model.or(model);

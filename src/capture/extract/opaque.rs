@@ -49,8 +49,8 @@ pub fn exchange(x: &Exchange) -> Event {
 #[must_use]
 pub fn socket(s: &SocketSummary) -> Event {
     let mut entry = upgraded(&s.target, &s.request, &s.response, s.started_at, s.ended_at);
-    entry.request_body_preview = text(&s.first_up, s.first_up.len() >= WINDOW, true);
-    entry.response_body_preview = text(&s.first_down, s.first_down.len() >= WINDOW, true);
+    entry.request_body_preview = text(&s.first_up, false, true);
+    entry.response_body_preview = text(&s.first_down, false, true);
     let counts = json!({
         "messagesUp": s.messages_up, "messagesDown": s.messages_down,
         "bytesUp": s.bytes_up, "bytesDown": s.bytes_down,
@@ -129,7 +129,9 @@ fn preview(headers: &Headers, body: &Body) -> Option<String> {
         || ["json", "xml", "x-www-form-urlencoded", "javascript", "event-stream", "graphql"]
             .iter()
             .any(|end| kind.ends_with(end));
-    text(&body.bytes, body.cut.is_some(), is_text)
+    // A body that is kept as a preview alone may end early without a `cut`.
+    let is_cut = body.cut.is_some() || body.wire_len > body.bytes.len() as u64;
+    text(&body.bytes, is_cut, is_text)
 }
 
 /// The start of a body as text, lossily; `None` for an empty or a binary one.
@@ -139,7 +141,7 @@ fn text(bytes: &[u8], cut: bool, declared_text: bool) -> Option<String> {
     if window.is_empty() || window.iter().any(is_control) {
         return None;
     }
-    if cut || window.len() < bytes.len() {
+    if cut || bytes.len() >= WINDOW {
         window = &window[..before_token(window)];
     }
     let text = String::from_utf8_lossy(window);
@@ -284,6 +286,11 @@ mod tests {
         assert_eq!(text(b"caf\xE9 au lait", false, true), Some("caf\u{FFFD} au lait".into()));
         assert!(unknown(&long.as_bytes()[1..]).is_none_or(|t| t.len() <= WINDOW + 3));
         assert_eq!(unknown(long.as_bytes()).map(|t| t.len()), Some(WINDOW));
+        assert_eq!(
+            unknown(&[b'a'; WINDOW]).map(|t| t.len()),
+            Some(WINDOW - PREVIEW),
+            "perhaps cut by another"
+        );
     }
 
     #[test]

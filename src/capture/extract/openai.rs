@@ -1,7 +1,7 @@
 //! What OpenAI's two wires have in common.
 use serde_json::{Value, json};
 
-use super::json::{object, str_at, take, take_array, take_some, take_string, uint_at};
+use super::json::{rest, str_at, take, take_array, take_some, take_string, uint_at};
 use crate::activity::{Block, Tool, Usage};
 
 /// Content of a message: a string, or an array of parts (`text`, `input_text`, `output_text`, `image_url`, …).
@@ -54,11 +54,10 @@ fn tool(mut raw: Value) -> Tool {
     let mut raw = take_some(&mut raw, &kind).filter(Value::is_object).unwrap_or(raw);
     let name = take_string(&mut raw, "name").unwrap_or(kind);
     let description = take_string(&mut raw, "description");
+    // A tool of the provider's own has no schema but other settings.
     let input_schema = take_some(&mut raw, "parameters").or_else(|| take_some(&mut raw, "format"));
     // A tool of the provider's own has no schema but other settings.
-    let input_schema = input_schema.unwrap_or_else(|| {
-        Value::Object(object(raw).into_iter().filter(|(_, setting)| !setting.is_null()).collect())
-    });
+    let input_schema = input_schema.unwrap_or_else(|| rest(raw));
     Tool { name, description, input_schema, cache_control: None }
 }
 

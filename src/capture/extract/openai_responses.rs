@@ -91,7 +91,8 @@ fn item(mut raw: Value) -> (String, Vec<Block>) {
         }
         _ => {
             content.push(Block::Unknown { raw });
-            "assistant"
+            // Calls of the provider's own tools; all else (references, settings) is the client's doing.
+            if kind.ends_with("_call") { "assistant" } else { "system" }
         }
     };
     (role.to_string(), content)

@@ -84,6 +84,10 @@ impl Route {
         // `models/NAME:verb` (Gemini, Vertex); Code Assist has no model there.
         if let Some((model, verb)) = last.rsplit_once(':') {
             let model = (before == "models").then_some(model);
+            // Vertex counts tokens by asking a model of this name.
+            if model == Some("count-tokens") {
+                return None;
+            }
             return match verb {
                 "generateContent" => route(Wire::Gemini, model, false),
                 "streamGenerateContent" => route(Wire::Gemini, model, true),
@@ -174,6 +178,7 @@ mod tests {
                 "/v1/projects/p/locations/l/publishers/anthropic/models/claude-x:streamRawPredict",
                 Some((Wire::Anthropic, Some("claude-x"), true)),
             ),
+            ("/v1/projects/p/locations/l/publishers/anthropic/models/count-tokens:rawPredict", None),
             (
                 "/model/anthropic.claude-x%3A0/invoke",
                 Some((Wire::Anthropic, Some("anthropic.claude-x:0"), false)),

@@ -8,7 +8,7 @@ use base64::Engine;
 use serde_json::{Value, json};
 
 use super::fit::fit_to;
-use super::{LIMIT, event, eventstream, fit};
+use super::{LIMIT, STACK, event, eventstream, fit};
 use crate::activity::Event;
 use crate::capture::exchange::{
     Body, Captured, Cut, Exchange, Headers, RequestHead, ResponseHead, SocketCall, SocketSummary, Target,
@@ -137,7 +137,7 @@ fn any_cut_of_a_stream_gives_an_event() {
     {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/llm").join(name);
         let Captured::Exchange(whole) = captured(&folder) else { panic!("{name} is over HTTP") };
-        for length in 0..whole.response_body.bytes.len() {
+        for length in (0..whole.response_body.bytes.len()).step_by(7) {
             let mut x = whole.clone();
             x.response_body.bytes.truncate(length);
             x.response_body.cut = Some(Cut::Ended);
@@ -306,12 +306,84 @@ fn opaque_events_are_cut() {
     assert!(value.to_string().len() <= LIMIT);
 }
 
-#[test]
-fn scratch_recordings() {
-    for d in fs::read_dir("/tmp/xt/rec").unwrap() {
-        let d = d.unwrap().path();
-        let mut e = event(&captured(&d));
-        crate::capture::redact::event(&mut e, &crate::capture::redact::Rules::default());
-        fs::write(d.join("event.json"), fit(&mut e)).unwrap();
+/// xorshift64: numbers that are the same in every run.
+fn random(state: &mut u64, below: usize) -> usize {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    usize::try_from(*state >> 1).unwrap() % below.max(1)
+}
+
+/// Swap in bytes and pieces that mean something to one of the parsers.
+fn spoil(bytes: &mut Vec<u8>, state: &mut u64) {
+    let pieces: [&[u8]; 14] = [
+        b"\"",
+        b"{",
+        b"}",
+        b"[",
+        b"null",
+        b"-1",
+        b"1e999",
+        b"99999999999999999999",
+        b"\\ud800",
+        b"\xFF",
+        b"\n\n",
+        b"data:",
+        b"\0\0",
+        b",",
+    ];
+    for _ in 0..=random(state, 3) {
+        let at = random(state, bytes.len() + 1);
+        let end = (at + random(state, 12)).min(bytes.len());
+        let piece = pieces[random(state, pieces.len())];
+        bytes.splice(at..end, piece.iter().copied());
     }
+}
+
+#[test]
+fn spoiled_bodies_give_events_that_can_be_read() {
+    let rules = crate::capture::redact::Rules::default();
+    let mut state = 0x0DD_B0D1;
+    let mut typed = 0;
+    for folder in folders() {
+        let whole = captured(&folder);
+        for round in 0..100 {
+            let spoiled = match whole.clone() {
+                Captured::Exchange(mut x) => {
+                    let body = if round % 3 == 0 { &mut x.request_body } else { &mut x.response_body };
+                    spoil(&mut body.bytes, &mut state);
+                    body.cut = (round % 2 == 0).then_some(Cut::Ended);
+                    Captured::Exchange(x)
+                }
+                Captured::SocketCall(mut call) => {
+                    let n = random(&mut state, call.answered.len());
+                    spoil(&mut call.answered[n].1, &mut state);
+                    Captured::SocketCall(call)
+                }
+                other => other,
+            };
+            let mut got = event(&spoiled);
+            crate::capture::redact::event(&mut got, &rules);
+            let value: Value = serde_json::from_str(&fit(&mut got)).unwrap();
+            assert_eq!(Event::from_json(&value).unwrap().to_json(), value, "{}", folder.display());
+            typed += usize::from(value["kind"] == "llm_exchange");
+        }
+    }
+    assert!(typed > 2000, "only {typed} were still understood");
+}
+
+#[test]
+fn the_deepest_json_fits_the_stack() {
+    let deep = format!("{}{}", "[".repeat(118), "]".repeat(118));
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/llm/anthropic-whole");
+    let Captured::Exchange(mut x) = captured(&folder) else { panic!("it is over HTTP") };
+    let text = r#"{"model":"m","messages":[{"role":"user","content":[{"type":"x","y":DEEP}]}]}"#;
+    x.request_body.bytes = text.replace("DEEP", &deep).into_bytes();
+    let work = move || {
+        let mut got = event(&Captured::Exchange(x));
+        crate::capture::redact::event(&mut got, &crate::capture::redact::Rules::default());
+        assert_eq!(got.kind(), "llm_exchange");
+        assert!(fit(&mut got).contains("\"raw\":\"{"), "deeper than readers go: made a text");
+    };
+    std::thread::Builder::new().stack_size(STACK).spawn(work).unwrap().join().unwrap();
 }

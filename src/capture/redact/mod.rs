@@ -1,7 +1,7 @@
 //! Secrets are replaced by `[REDACTED]` before an event leaves this process.
 //!
 //! Comes in: an event as extraction made it, with deltas merged, so that a secret that was split over several is
-//! whole. Goes out: the same event without what [`patterns`] and [`keyed`] recognise. Pure; a text is passed over
+//! whole. Goes out: the same event without what `patterns` and `keyed` recognise. Pure; a text is passed over
 //! once. It recognises what secrets look like and where they are put; it cannot know a password in prose.
 mod keyed;
 mod patterns;
