@@ -6,6 +6,7 @@ use crate::capture::scope::{HostPattern, Scope};
 use crate::http1::target::authority as host_and_port;
 use crate::runner::options::{CaptureOptions, Destination, ProxyChoice};
 
+use super::Environment;
 use super::error::Error;
 use super::flags::{Flag, Parsed};
 
@@ -44,9 +45,6 @@ pub const TALK: &[Flag] = &[
     Flag::switch("quiet", "Leave out the summary; losses are still told"),
     Flag::switch("json", "End with the summary as one line of JSON on standard error"),
 ];
-
-/// A variable of the environment; an empty one counts as absent.
-pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Where events go: to a broker only if told so, by an option or a variable; options win over variables.
 ///

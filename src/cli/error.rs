@@ -53,6 +53,13 @@ pub enum Error {
         value: Option<OsString>,
         why: &'static str,
     },
+    /// A variable of the environment that stands for an option.
+    BadVariable {
+        verb: &'static str,
+        name: &'static str,
+        value: String,
+        why: &'static str,
+    },
     Conflict {
         verb: &'static str,
         first: &'static str,
@@ -156,6 +163,9 @@ impl fmt::Display for Error {
                     write!(f, "{}: ", value.to_string_lossy().escape_default())?;
                 }
                 f.write_str(why)
+            }
+            Error::BadVariable { verb, name, value, why } => {
+                write!(f, "ac7 {verb}: bad {name}: {}: {why}", value.escape_default())
             }
             Error::Conflict { verb, first, second } => {
                 write!(f, "ac7 {verb}: --{first} and --{second} exclude each other")

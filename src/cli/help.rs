@@ -82,11 +82,8 @@ pub fn text_of(verb: &Verb, columns: usize) -> String {
         out.push_str(&format!("  {line}\n      {what}\n"));
     }
     section(&mut out, "exit status", &rows(verb.exits), columns);
-    out.push_str(&format!(
-        "\nsee also: {}; ac7 help {} shows the manual page\n",
-        verb.see_also.join(", "),
-        verb.name.split(' ').next().unwrap_or_default()
-    ));
+    let page = verb.name.split(' ').next().unwrap_or_default();
+    out.push_str(&format!("\nsee also: {}\nmanual:   ac7 help {page}\n", verb.see_also.join(", ")));
     out
 }
 

@@ -216,13 +216,12 @@ fn inline(tokens: &[String], page: &str) -> Vec<Piece> {
     while let Some(token) = tokens.get(at) {
         at += 1;
         match token.as_str() {
-            "Op" | "Dq" | "Ql" | "Pq" => {
+            "Op" | "Dq" | "Pq" => {
                 let end = at + tokens[at..].iter().rposition(|t| !is_close(t)).map_or(0, |i| i + 1);
                 let (open, close) = match token.as_str() {
                     "Op" => ("[", "]"),
                     "Dq" => ("\"", "\""),
-                    "Pq" => ("(", ")"),
-                    _ => ("'", "'"),
+                    _ => ("(", ")"),
                 };
                 out.push(Piece::Open(open.to_string()));
                 out.extend(inline(&tokens[at..end], page));

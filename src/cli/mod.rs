@@ -7,14 +7,16 @@ mod capture;
 mod error;
 pub mod flags;
 pub mod format;
-mod help;
-mod mdoc;
+pub mod help;
+pub mod mdoc;
 mod run;
 mod summary;
 pub mod terminal;
 pub mod text;
+mod traces;
 pub mod view;
 
+use std::env;
 use std::ffi::OsString;
 
 use error::Error;
@@ -51,7 +53,7 @@ pub enum Group {
 }
 
 /// Every verb, in the order of the overview.
-pub const VERBS: &[&Verb] = &[&run::VERB, &help::VERB];
+pub const VERBS: &[&Verb] = &[&run::VERB, &traces::VERB, &traces::SHOW, &help::VERB];
 
 const SUCCESS_OR_FAILURE: &[(&str, &str)] =
     &[("0", "done"), ("1", "it failed"), ("2", "the command line makes no sense")];
@@ -91,6 +93,14 @@ fn dispatch(mut args: Vec<OsString>) -> Result<u8, Error> {
         (_, true) => help::version(),
         _ => (verb.run)(&parsed),
     }
+}
+
+/// Looks a variable of the environment up; one that is empty counts as absent.
+type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// A variable of the environment; one that is empty or not UTF-8 counts as absent.
+fn environment(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 fn find(name: &str) -> Option<&'static Verb> {

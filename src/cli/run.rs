@@ -1,11 +1,9 @@
 //! `ac7 run`: a command under capture.
-use std::env;
-
 use crate::runner::{self, options::RunOptions};
 
 use super::error::Error;
 use super::flags::{Flag, Operands, Parsed};
-use super::{Group, Verb, capture, summary};
+use super::{Environment, Group, Verb, capture, environment, summary};
 
 const CAPTURE: &[Flag] = &capture::table("all");
 
@@ -31,7 +29,7 @@ pub const VERB: Verb = Verb {
 };
 
 fn run(parsed: &Parsed) -> Result<u8, Error> {
-    let options = options(parsed, &|name| env::var(name).ok().filter(|v| !v.is_empty()))?;
+    let options = options(parsed, &environment)?;
     let outcome = runner::run(&options).map_err(|why| Error::Run {
         code: why.code(),
         what: why.to_string(),
@@ -47,7 +45,7 @@ fn run(parsed: &Parsed) -> Result<u8, Error> {
 }
 
 /// What was typed, checked.
-fn options(parsed: &Parsed, env: capture::Environment) -> Result<RunOptions, Error> {
+fn options(parsed: &Parsed, env: Environment) -> Result<RunOptions, Error> {
     Ok(RunOptions {
         command: parsed.operands.clone(),
         destination: capture::destination(parsed, env)?,

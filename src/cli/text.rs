@@ -56,7 +56,7 @@ pub fn block(text: &str, utf8: bool) -> String {
 
 /// JSON text with the same characters written as `\uXXXX`: the same value, harmless on a terminal.
 ///
-/// The C0 characters are already escaped inside JSON strings, and outside of strings none of these can stand.
+/// Inside JSON strings C0 characters are escaped already; outside they are white space, of which line breaks stay.
 #[must_use]
 pub fn json(text: &str) -> String {
     use std::fmt::Write;
@@ -65,15 +65,22 @@ pub fn json(text: &str) -> String {
     }
     let mut out = String::with_capacity(text.len() + 16);
     for c in text.chars() {
-        if dangerous(c) && c != '\n' {
-            c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| {
+        match c {
+            '\n' => out.push(c),
+            '\0'..' ' => out.push(' '),
+            c if dangerous(c) => c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| {
                 let _ = write!(out, "\\u{unit:04x}");
-            });
-        } else {
-            out.push(c);
+            }),
+            c => out.push(c),
         }
     }
     out
+}
+
+/// As [`json`], in one line.
+#[must_use]
+pub fn json_line(text: &str) -> String {
+    json(text).replace('\n', " ")
 }
 
 /// Columns that a character takes: 0 for combining marks, 2 for East Asian wide ones and emoji (Unicode TR 11, in
@@ -180,6 +187,12 @@ mod tests {
         assert!(!text.chars().any(dangerous), "{text}");
         assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
         assert!(text.contains("ok \u{2713}"));
+        let spaced = json_line("{\r\n\t\"a\": \"\u{85}\"}");
+        assert!(!spaced.contains(dangerous), "{spaced:?}");
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&spaced).unwrap(),
+            serde_json::json!({"a": "\u{85}"})
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@ mod show;
 mod table;
 
 pub use show::show;
-pub use table::Table;
+pub use table::{Line, Table};
 
 use serde_json::Value;
 
@@ -18,7 +18,7 @@ use super::terminal::Screen;
 /// A row of the activity stream.
 #[derive(Clone, Debug)]
 pub struct Row {
-    pub id: u64,
+    pub id: i64,
     /// Whose it is.
     pub member: String,
     pub event: Event,
@@ -155,7 +155,7 @@ mod tests {
         let row = |line: &str| {
             let json: Value = serde_json::from_str(line).unwrap();
             Row {
-                id: json["id"].as_u64().unwrap(),
+                id: json["id"].as_i64().unwrap(),
                 member: json["memberName"].as_str().unwrap().to_string(),
                 event: Event::from_json(&json["event"]).unwrap(),
             }
@@ -177,9 +177,9 @@ mod tests {
     }
 
     fn table(screen: &Screen) -> String {
-        let rows = rows();
-        let table = Table::fit(&rows, screen);
-        table.head(screen) + &rows.iter().map(|row| table.row(row, screen)).collect::<String>()
+        let lines: Vec<Line> = rows().iter().map(|row| Line::of(row, screen)).collect();
+        let table = Table::fit(&lines, screen);
+        table.head(screen) + &lines.iter().map(|line| table.row(line, screen)).collect::<String>()
     }
 
     #[test]

@@ -17,9 +17,41 @@ const MODEL: usize = 3;
 const LEAST_WHAT: usize = 20;
 /// Where there is no terminal whose width would say how much fits.
 const UNBOUNDED_WHAT: usize = 60;
+/// No cell is wider than this.
+const MOST_CELL: usize = 400;
 const MOST_MODEL: usize = 28;
 /// The same on a narrow terminal.
 const MOST_MODEL_NARROW: usize = 18;
+
+/// A row as the table shows it.
+pub struct Line {
+    cells: [String; COLUMNS],
+    /// Whether it tells of an error.
+    failed: bool,
+}
+
+impl Line {
+    /// The cells of `row`. They are short, whatever the row holds.
+    #[must_use]
+    pub fn of(row: &Row, screen: &Screen) -> Line {
+        let failed = match &row.event.what {
+            What::Llm { entry, .. } => trouble(entry).is_some(),
+            What::Opaque { entry, .. } => entry.status.is_some_and(|s| s >= 400),
+            _ => false,
+        };
+        let cells = cells(row, screen).map(|cell| text::cut(&cell, MOST_CELL, screen.utf8));
+        Line { cells, failed }
+    }
+
+    /// The line of a row that cannot be read: its id and why.
+    #[must_use]
+    pub fn unreadable(id: i64, why: &str, screen: &Screen) -> Line {
+        let mut cells: [String; COLUMNS] = std::array::from_fn(|_| "-".to_string());
+        cells[0] = id.to_string();
+        cells[WHAT] = text::cut(&text::line(why, screen.utf8), MOST_CELL, screen.utf8);
+        Line { cells, failed: true }
+    }
+}
 
 /// A table whose columns were fitted to its first rows; later rows are printed under them as well as they fit.
 pub struct Table {
@@ -28,12 +60,12 @@ pub struct Table {
 }
 
 impl Table {
-    /// Fit the columns to `rows`.
+    /// Fit the columns to `lines`.
     #[must_use]
-    pub fn fit(rows: &[Row], screen: &Screen) -> Table {
+    pub fn fit(lines: &[Line], screen: &Screen) -> Table {
         let mut widths = HEADINGS.map(text::width);
-        for cells in rows.iter().map(|row| cells(row, screen)) {
-            for (width, cell) in widths.iter_mut().zip(&cells) {
+        for line in lines {
+            for (width, cell) in widths.iter_mut().zip(&line.cells) {
                 *width = (*width).max(text::width(cell));
             }
         }
@@ -62,16 +94,11 @@ impl Table {
         screen.style("1", &self.line(&HEADINGS.map(str::to_string), screen)) + "\n"
     }
 
-    /// The line of a row. One that tells of an error is red where there is colour; its words say so too.
+    /// A line of the table. One that tells of an error is red where there is colour; its words say so too.
     #[must_use]
-    pub fn row(&self, row: &Row, screen: &Screen) -> String {
-        let line = self.line(&cells(row, screen), screen);
-        let failed = match &row.event.what {
-            What::Llm { entry, .. } => trouble(entry).is_some(),
-            What::Opaque { entry, .. } => entry.status.is_some_and(|s| s >= 400),
-            _ => false,
-        };
-        (if failed { screen.style("31", &line) } else { line }) + "\n"
+    pub fn row(&self, line: &Line, screen: &Screen) -> String {
+        let text = self.line(&line.cells, screen);
+        (if line.failed { screen.style("31", &text) } else { text }) + "\n"
     }
 
     fn line(&self, cells: &[String; COLUMNS], screen: &Screen) -> String {

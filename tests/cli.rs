@@ -1,0 +1,204 @@
+//! The command line as a user meets it: the program itself, its streams and its exit status.
+#![cfg(test)]
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use ac7::cli::VERBS;
+use ac7::store::activity::{Parser, Store, Upload};
+use serde_json::{Value, json};
+use support::run::{Finished, Home, json_lines};
+
+/// ac7 in its home, with times in UTC.
+fn ac7<S: AsRef<OsStr>>(home: &Home, args: &[S]) -> Command {
+    let mut command = home.ac7(args);
+    command.env("TZ", "UTC");
+    command
+}
+
+fn run<S: AsRef<OsStr>>(home: &Home, args: &[S]) -> Finished {
+    Finished::from(&ac7(home, args).output().unwrap())
+}
+
+/// A file in the directory in which ac7 runs.
+fn file(home: &Home, name: &str) -> PathBuf {
+    home.join("home").join(name)
+}
+
+/// The events of fixtures/views/rows.jsonl.
+fn events() -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/views/rows.jsonl");
+    let event = |line: &str| serde_json::from_str::<Value>(line).unwrap()["event"].to_string();
+    fs::read_to_string(path).unwrap().lines().map(event).collect()
+}
+
+fn append(db: &Path, events: &[String]) {
+    let batch = Parser::new().events(events.iter().map(String::as_str)).unwrap();
+    let uploads = [Upload { member: "ann", batch: &batch, key: None }];
+    Store::open(db).unwrap().append(&uploads, 1_795_300_000_000).unwrap();
+}
+
+fn objective(ts: u64) -> String {
+    json!({"kind": "objective_open", "ts": ts, "objectiveId": format!("o{ts}")}).to_string()
+}
+
+#[test]
+fn help_and_version_are_for_standard_output() {
+    let home = support::ac7!();
+    let overview = run::<&str>(&home, &[]);
+    assert_eq!((overview.code, overview.stderr.as_str()), (Some(0), ""));
+    assert!(overview.stdout.lines().count() <= 24, "{}", overview.stdout);
+    assert_eq!(run(&home, &["--help"]).stdout, overview.stdout);
+    for verb in VERBS {
+        assert!(overview.stdout.contains(&format!("  {} ", verb.name)), "{}", verb.name);
+        let words: Vec<&str> = verb.name.split(' ').chain(["--help"]).collect();
+        let help = run(&home, &words);
+        assert_eq!((help.code, help.stderr.as_str()), (Some(0), ""), "{}", verb.name);
+        assert!(help.stdout.starts_with(&format!("ac7 {}: ", verb.name)), "{}", help.stdout);
+    }
+    for option in ["--version", "-V", "-v"] {
+        assert_eq!(run(&home, &[option]).stdout, format!("ac7 {}\n", env!("CARGO_PKG_VERSION")));
+    }
+}
+
+#[test]
+fn what_makes_no_sense_is_one_line_with_a_way_out() {
+    let home = support::ac7!();
+    for (args, want) in [
+        (&["nosuchverb"][..], "ac7: unknown verb: nosuchverb\n  fix: ac7 --help\n"),
+        (&["trace"], "ac7: unknown verb: trace\n  fix: did you mean traces?\n"),
+        (&["run"], "ac7 run: no command given\n  fix: ac7 run -- COMMAND [ARGUMENT ...]\n"),
+        (
+            &["run", "--no-such-option", "--", "true"],
+            "ac7 run: unknown option: --no-such-option\n  fix: options of the command stand after --; ac7 run --help lists ours\n",
+        ),
+        (&["traces", "--jsn"], "ac7 traces: unknown option: --jsn\n  fix: did you mean --json?\n"),
+        (&["help", "trances"], "ac7: unknown verb: trances\n  fix: did you mean traces?\n"),
+        (&["traces", "show"], "ac7 traces show: ID is missing\n  fix: ac7 traces show ID\n"),
+    ] {
+        let ran = run(&home, args);
+        assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (Some(2), "", want));
+    }
+}
+
+#[test]
+fn traces_are_listed_in_time_order() {
+    let home = support::ac7!();
+    let db = file(&home, "a.db");
+    append(&db, &events());
+    let traces = |args: &[&str]| {
+        let ran = run(&home, &[&["traces", "--db", "a.db", "--json"], args].concat());
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{args:?}");
+        json_lines(&ran.stdout)
+    };
+    let all = traces(&[]);
+    assert_eq!(all.len(), 11);
+    let times: Vec<u64> = all.iter().map(|row| row["event"]["ts"].as_u64().unwrap()).collect();
+    assert!(times.is_sorted(), "{times:?}");
+    let stored: Vec<Value> = events().iter().map(|e| serde_json::from_str(e).unwrap()).collect();
+    for row in &all {
+        assert!(stored.contains(&row["event"]), "the same value as stored: {row}");
+        assert_eq!(row["memberName"], "ann");
+        assert_eq!(row["createdAt"], 1_795_300_000_000_u64);
+        let names: Vec<&String> = row.as_object().unwrap().keys().collect();
+        assert_eq!(names, ["id", "memberName", "event", "createdAt"]);
+    }
+    assert_eq!(traces(&["--limit", "3"]), all[8..], "the last ones");
+    let count = |args: &[&str]| traces(args).len();
+    assert_eq!(count(&["--kind", "llm_exchange"]), 5);
+    assert_eq!(count(&["--kind", "objective_open", "--kind", "objective_close"]), 2);
+    assert_eq!(count(&["--model", "claude-*"]), 3);
+    assert_eq!(count(&["--session", "9f3c"]), 2);
+    assert_eq!(count(&["--session", "last"]), 2);
+    assert_eq!(count(&["--grep", "NAME THIS"]), 1);
+    assert_eq!(count(&["--since", "2026-11-22", "--until", "2026-11-23T00:00Z"]), 1);
+    assert_eq!(count(&["--errors", "--kind", "llm_exchange"]), 2);
+    let raw = run(&home, &["traces", "--db", "a.db", "--json"]).stdout;
+    assert!(!raw.chars().any(|c| c.is_control() && c != '\n' || c == '\u{202e}'), "{raw:?}");
+}
+
+#[test]
+fn the_table_and_a_single_call_are_text() {
+    let home = support::ac7!();
+    append(&file(&home, "a.db"), &events());
+    let table = run(&home, &["traces", "--db", "a.db"]);
+    assert_eq!((table.code, table.stderr.as_str()), (Some(0), ""));
+    let mut lines = table.stdout.lines();
+    let head: Vec<&str> = lines.next().unwrap().split_whitespace().collect();
+    let names = ["ID", "TIME", "SESSION", "MODEL", "IN", "CACHED", "OUT", "TTFT", "TOTAL", "STOP", "WHAT"];
+    assert_eq!(head, names);
+    assert_eq!(lines.count(), 11);
+    let shown = run(&home, &["traces", "show", "1", "--db", "a.db"]);
+    assert_eq!(shown.code, Some(0));
+    assert!(shown.stdout.starts_with("model call 1  2026-11-21 09:01:07 +00:00\n"), "{}", shown.stdout);
+    let raw = run(&home, &["traces", "show", "1", "--raw", "--db", "a.db"]);
+    let entry: Value = serde_json::from_str(&raw.stdout).unwrap();
+    assert_eq!(entry, serde_json::from_str::<Value>(&events()[0]).unwrap()["entry"]);
+    let ascii =
+        ac7(&home, &["traces", "show", "2", "--full", "--db", "a.db"]).env("LC_ALL", "C").output().unwrap();
+    assert!(ascii.stdout.is_ascii() && !ascii.stdout.is_empty());
+    let missing = run(&home, &["traces", "show", "99", "--db", "a.db"]);
+    let want = "ac7 traces show: no such row: 99: a.db\n  fix: ac7 traces lists the ids\n";
+    assert_eq!((missing.code, missing.stderr.as_str()), (Some(1), want));
+    assert_eq!(run(&home, &["traces", "show", "x", "--db", "a.db"]).code, Some(2));
+}
+
+#[test]
+fn nothing_to_show_is_no_failure() {
+    let home = support::ac7!();
+    let first = run(&home, &["traces"]);
+    let want = "ac7 traces: nothing is recorded yet in ~/data/ac7/activity.db\n";
+    assert_eq!((first.code, first.stdout.as_str(), first.stderr.as_str()), (Some(0), "", want));
+    append(&file(&home, "data/ac7/activity.db"), &events());
+    assert_eq!(json_lines(&run(&home, &["traces", "--json"]).stdout).len(), 11, "the usual place");
+    let none = run(&home, &["traces", "--grep", "not there"]);
+    assert_eq!(
+        (none.code, none.stdout.as_str(), none.stderr.as_str()),
+        (Some(0), "", "ac7 traces: nothing matches\n")
+    );
+    let typo = run(&home, &["traces", "--db", "typo.db"]);
+    assert_eq!(typo.code, Some(1));
+    assert!(typo.stderr.starts_with("ac7 traces: ") && typo.stderr.contains("typo.db"), "{}", typo.stderr);
+    assert!(!file(&home, "typo.db").exists(), "reading makes no database");
+}
+
+/// A child that is ended with the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn follow_shows_what_comes_and_matches() {
+    let home = support::ac7!();
+    let db = file(&home, "a.db");
+    append(&db, &[objective(1), objective(2)]);
+    let args = ["traces", "--db", "a.db", "--json", "--follow", "--limit", "1", "--kind", "objective_open"];
+    let mut child = Running(ac7(&home, &args).stdout(Stdio::piped()).spawn().unwrap());
+    let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
+    let mut next = || json_lines(&lines.next().unwrap().unwrap())[0]["event"]["ts"].as_u64().unwrap();
+    assert_eq!(next(), 2);
+    let other = json!({"kind": "objective_close", "ts": 3, "objectiveId": "o", "result": "done"}).to_string();
+    append(&db, &[other, objective(4)]);
+    append(&db, &[objective(3)]); // older, and stored later
+    assert_eq!((next(), next()), (4, 3));
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_failure() {
+    let home = support::ac7!();
+    let many: Vec<String> = (1..=3000).map(objective).collect();
+    append(&file(&home, "a.db"), &many);
+    let args = ["traces", "--db", "a.db", "--json", "--limit", "3000"];
+    let mut child = ac7(&home, &args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut first = [0; 1];
+    child.stdout.take().unwrap().read_exact(&mut first).unwrap(); // and then the pipe is closed
+    let ran = Finished::from(&child.wait_with_output().unwrap());
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+}
