@@ -25,6 +25,7 @@ pub mod capture;
 pub mod cli;
 pub mod client;
 pub mod http1;
+pub mod identity;
 pub mod runner;
 pub mod sink;
 pub mod store;

@@ -1,0 +1,88 @@
+//! A member of the team.
+use serde_json::{Map, Value, json};
+
+use super::team::{others, text_within};
+use super::token::Token;
+use crate::activity::{Invalid, Reader};
+
+/// A person or an agent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Member {
+    /// 1 to 128 of `A-Z a-z 0-9 . _ -`.
+    pub name: String,
+    pub role: Role,
+    /// What this member is told beyond what the whole team is told; at most 8192 characters.
+    pub instructions: String,
+    /// Names of permissions and of presets, as the file has them.
+    pub permissions: Vec<String>,
+    pub tokens: Vec<Token>,
+    /// Fields this version does not know.
+    pub more: Map<String, Value>,
+}
+
+/// What a member is there for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Role {
+    /// 1 to 64 characters.
+    pub title: String,
+    /// At most 512 characters.
+    pub description: String,
+}
+
+/// Whether a member may be called so.
+#[must_use]
+pub fn valid_name(name: &str) -> bool {
+    (1..=128).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+/// Fields of a member that are not additive.
+const FIELDS: [&str; 5] = ["name", "role", "instructions", "permissions", "tokens"];
+
+impl Member {
+    /// The member's JSON in the file.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let mut out = Map::new();
+        out.insert("name".into(), json!(self.name));
+        out.insert("role".into(), self.role.to_json());
+        out.insert("instructions".into(), json!(self.instructions));
+        out.insert("permissions".into(), json!(self.permissions));
+        out.insert("tokens".into(), self.tokens.iter().map(Token::to_json).collect());
+        out.extend(self.more.clone());
+        Value::Object(out)
+    }
+
+    pub(super) fn read(at: &Reader<'_>) -> Result<Member, Invalid> {
+        let name = at.field("name");
+        if !valid_name(name.str()?) {
+            return Err(name.invalid("is not 1 to 128 of A-Z a-z 0-9 . _ -"));
+        }
+        let list = |name: &str| at.field(name).optional(Reader::items).map(Option::unwrap_or_default);
+        let text = |r: &Reader<'_>| text_within(r, 0, 8192);
+        Ok(Member {
+            name: name.string()?,
+            role: Role::read(&at.field("role"))?,
+            instructions: at.field("instructions").optional(text)?.unwrap_or_default(),
+            permissions: list("permissions")?.iter().map(Reader::string).collect::<Result<_, _>>()?,
+            tokens: list("tokens")?.iter().map(Token::read).collect::<Result<_, _>>()?,
+            more: others(at, &FIELDS),
+        })
+    }
+}
+
+impl Role {
+    /// The wire JSON, in the file and on the network.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        json!({"title": self.title, "description": self.description})
+    }
+
+    fn read(at: &Reader<'_>) -> Result<Role, Invalid> {
+        let text = |r: &Reader<'_>| text_within(r, 0, 512);
+        Ok(Role {
+            title: text_within(&at.field("title"), 1, 64)?,
+            description: at.field("description").optional(text)?.unwrap_or_default(),
+        })
+    }
+}

@@ -1,0 +1,63 @@
+//! Who may do what: the team file `ac7.json` with its members, permissions and token hashes.
+//!
+//! Comes in: the file's bytes, a token somebody presents. Goes out: members and what they may do, a rewritten file.
+//! It never keeps, shows or logs a token: one is returned once, by the function that makes it, and only its SHA-256
+//! is written. It may not know of HTTP.
+mod file;
+mod member;
+mod permission;
+mod setup;
+mod team;
+mod token;
+
+pub use file::{Stamp, TeamFile};
+pub use member::{Member, Role, valid_name};
+pub use permission::Permission;
+pub use setup::{SetupDone, SetupOptions, setup};
+pub use team::Team;
+pub use token::{Minted, Token, hash_of, mint};
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use crate::activity::Invalid;
+
+/// What can be wrong with the team file.
+#[derive(Debug)]
+pub enum Error {
+    /// `setup` never overwrites: that would end every token.
+    Exists(PathBuf),
+    /// There is no team file yet.
+    Missing(PathBuf),
+    /// Not JSON; line and column count from 1.
+    Syntax { path: PathBuf, line: usize, column: usize, message: String },
+    /// JSON, but not a team.
+    Invalid { path: PathBuf, invalid: Invalid },
+    /// Something a caller wants written breaks a rule of the file.
+    Refused(Invalid),
+    /// The operating system says no.
+    Io { action: &'static str, path: PathBuf, error: io::Error },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Exists(path) => write!(f, "setup: a config already exists at {}", path.display()),
+            Error::Missing(path) => {
+                write!(f, "there is no config at {}: `ac7 setup` makes one", path.display())
+            }
+            Error::Syntax { path, line, column, message } => {
+                write!(f, "{}:{line}:{column}: {message}", path.display())
+            }
+            Error::Invalid { path, invalid } => write!(f, "{}: {invalid}", path.display()),
+            Error::Refused(invalid) => write!(f, "{invalid}"),
+            Error::Io { action, path, error } => write!(f, "cannot {action} {}: {error}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests;

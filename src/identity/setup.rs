@@ -1,0 +1,110 @@
+//! The first team file: a team, its first member with every permission, and that member's token, shown once.
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Map;
+
+use super::Error;
+use super::file::{TeamFile, beside, lock};
+use super::member::{Member, Role};
+use super::permission::Permission;
+use super::team::Team;
+use super::token::mint;
+use crate::sys::clock::now_ms;
+use crate::sys::file::{create_private, ensure_private_dir};
+use crate::sys::random;
+
+/// What to set up.
+#[derive(Clone, Debug)]
+pub struct SetupOptions {
+    /// Where the team file goes; its `.kek` goes beside it.
+    pub path: PathBuf,
+    pub team: String,
+    pub directive: Option<String>,
+    pub context: Option<String>,
+    /// The first member's name.
+    pub member: String,
+    /// The first member's role title.
+    pub title: Option<String>,
+}
+
+/// What was set up.
+pub struct SetupDone {
+    /// The first member's token. It is nowhere else.
+    pub token: String,
+    /// The team file.
+    pub path: PathBuf,
+    /// Whether a `.kek` was there already and was kept.
+    pub kept_kek: bool,
+}
+
+/// Make a team file and its key.
+///
+/// # Errors
+/// There is a team file already, a name or text breaks a rule of the file, or something cannot be written.
+pub fn setup(options: &SetupOptions) -> Result<SetupDone, Error> {
+    let path = &options.path;
+    let failed = |action, path: &Path, error| Error::Io { action, path: path.to_path_buf(), error };
+    if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+        ensure_private_dir(folder).map_err(|e| failed("create", folder, e))?;
+    }
+    let _held = lock(path)?;
+    if fs::symlink_metadata(path).is_ok() {
+        return Err(Error::Exists(path.clone()));
+    }
+    let minted = mint("initial", "bootstrap", now_ms());
+    let file = first_file(options, vec![minted.token]);
+    TeamFile::from_json(&file.to_json()).map_err(Error::Refused)?;
+    let kept_kek = ensure_kek(&beside(path, ".kek"))?;
+    file.write(path)?;
+    Ok(SetupDone { token: minted.text, path: path.clone(), kept_kek })
+}
+
+fn first_file(options: &SetupOptions, tokens: Vec<super::Token>) -> TeamFile {
+    let text = |given: &Option<String>, default: &str| given.clone().unwrap_or_else(|| default.to_string());
+    let operator = vec![
+        Permission::ObjectivesCreate,
+        Permission::ObjectivesCancel,
+        Permission::ObjectivesReassign,
+        Permission::ObjectivesWatch,
+    ];
+    TeamFile {
+        team: Team {
+            name: options.team.clone(),
+            directive: text(&options.directive, "Work together and keep the team informed."),
+            context: text(&options.context, ""),
+            presets: vec![("admin".into(), Permission::ALL.to_vec()), ("operator".into(), operator)],
+            more: Map::new(),
+        },
+        // The permissions themselves, not the preset: editing a preset must not lock the last administrator out.
+        members: vec![Member {
+            name: options.member.clone(),
+            role: Role { title: text(&options.title, "admin"), description: String::new() },
+            instructions: String::new(),
+            permissions: Permission::ALL.iter().map(|p| p.name().to_string()).collect(),
+            tokens,
+            more: Map::new(),
+        }],
+        host: None,
+        port: None,
+        hosts: Vec::new(),
+        more: Map::new(),
+    }
+}
+
+/// Make the key that seals fields of the file, unless there is one: what it sealed would be lost with it.
+fn ensure_kek(path: &Path) -> Result<bool, Error> {
+    let line = format!("{}\n", STANDARD.encode(random::bytes::<32>()));
+    let written = create_private(path).and_then(|mut file| {
+        file.write_all(line.as_bytes())?;
+        file.sync_all()
+    });
+    match written {
+        Ok(()) => Ok(false),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(true),
+        Err(error) => Err(Error::Io { action: "write", path: path.to_path_buf(), error }),
+    }
+}
