@@ -21,6 +21,7 @@
 
 pub mod activity;
 pub mod agents;
+pub mod broker;
 pub mod capture;
 pub mod cli;
 pub mod client;

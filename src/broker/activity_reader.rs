@@ -1,0 +1,126 @@
+//! Reading the activity database: a few connections, and long lists that are read while they are sent.
+use std::io::{self, Read};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::json;
+
+use super::call::Body;
+use super::downgrade::as_opaque;
+use crate::activity::Provider;
+use crate::store::Error;
+use crate::store::activity::{Query, Reader, Row};
+
+/// A list is read from the database in pieces of about so many bytes: a thousand rows can be a thousand long
+/// conversations.
+const PIECE: usize = 1 << 20;
+
+/// Connections that only read. There are never more than there were readers at the same time.
+pub struct Readers {
+    path: PathBuf,
+    idle: Mutex<Vec<Reader>>,
+}
+
+impl Readers {
+    /// For the database at `path`, which the writer has made by now.
+    #[must_use]
+    pub fn new(path: &Path) -> Readers {
+        Readers { path: path.to_path_buf(), idle: Mutex::default() }
+    }
+
+    /// Read with one of the connections.
+    ///
+    /// # Errors
+    /// Those of opening one and of `read`; a connection that failed is not used again.
+    pub fn with<T>(&self, read: impl FnOnce(&Reader) -> Result<T, Error>) -> Result<T, Error> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let reader = idle.map_or_else(|| Reader::open(&self.path), Ok)?;
+        let result = read(&reader)?;
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
+        Ok(result)
+    }
+}
+
+/// The wire JSON of a row. Unless `typed`, a kind of model call that older clients do not know is given as
+/// `opaque_http`, since their schema refuses the whole list otherwise.
+#[must_use]
+pub fn row_json(row: &Row, typed: bool) -> String {
+    let known = typed || matches!(row.provider, None | Some(Provider::Anthropic));
+    let opaque = if known { None } else { as_opaque(&row.event) };
+    let event = opaque.as_ref().unwrap_or(&row.event);
+    let (id, member, created) = (row.id, json!(row.member), row.created_at);
+    format!("{{\"id\":{id},\"memberName\":{member},\"event\":{event},\"createdAt\":{created}}}")
+}
+
+/// `{"activity":[…],"next":…}`, piece by piece. No transaction is open between two pieces, so that a client that reads
+/// slowly holds up nobody.
+pub struct Listing {
+    readers: Arc<Readers>,
+    /// What is still to be listed.
+    query: Query,
+    typed: bool,
+    /// Text that has not been given out: `text[given..]`.
+    text: Vec<u8>,
+    given: usize,
+    first: bool,
+    done: bool,
+}
+
+impl Listing {
+    /// Read the first piece.
+    ///
+    /// # Errors
+    /// As [`Readers::with`].
+    pub fn start(readers: Arc<Readers>, query: Query, typed: bool) -> Result<Listing, Error> {
+        let text = b"{\"activity\":[".to_vec();
+        let mut listing = Listing { readers, query, typed, text, given: 0, first: true, done: false };
+        listing.piece()?;
+        Ok(listing)
+    }
+
+    /// The body of an answer: the text itself if the first piece was the last.
+    #[must_use]
+    pub fn into_body(self) -> Body {
+        if self.done { Body::Json(self.text) } else { Body::Stream(Box::new(self)) }
+    }
+
+    fn piece(&mut self) -> Result<(), Error> {
+        let (mut rows, mut cut) = (0, false);
+        let (text, first, typed) = (&mut self.text, &mut self.first, self.typed);
+        let next = self.readers.with(|reader| {
+            reader.list(&self.query, |row| {
+                if !std::mem::take(first) {
+                    text.push(b',');
+                }
+                text.extend_from_slice(row_json(&row, typed).as_bytes());
+                rows += 1;
+                cut = text.len() >= PIECE;
+                if cut { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })
+        })?;
+        self.query.limit -= rows;
+        match next {
+            Some(cursor) if cut && self.query.limit > 0 => self.query.after = Some(cursor),
+            next => {
+                let next = json!(next.map(|cursor| cursor.to_string()));
+                self.text.extend_from_slice(format!("],\"next\":{next}}}").as_bytes());
+                self.done = true;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Read for Listing {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if self.given == self.text.len() && !self.done {
+            self.text.clear();
+            self.given = 0;
+            self.piece().map_err(io::Error::other)?;
+        }
+        let n = (&self.text[self.given..]).read(buf)?;
+        self.given += n;
+        Ok(n)
+    }
+}

@@ -1,0 +1,104 @@
+//! The one thread that writes the activity database: whatever waits while it commits goes into the next commit
+//! together, so a commit costs the same for one upload as for many.
+use std::path::Path;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use super::Error;
+use crate::store;
+use crate::store::activity::{Batch, Store, Upload};
+use crate::sys::clock::now_ms;
+use crate::sys::thread::{self, Joinable};
+
+/// Uploads that may wait; above that, senders do.
+const QUEUE: usize = 64;
+/// Uploads in one transaction at most.
+const GROUP: usize = 64;
+/// SQLite's own needs are modest; the default of 2 MB would do as well.
+const STACK: usize = 1 << 20;
+
+struct Job {
+    member: String,
+    batch: Batch,
+    key: Option<String>,
+    reply: SyncSender<Result<u64, store::Error>>,
+}
+
+/// The writer thread and the way to it. Dropping it writes what was handed in, then joins.
+pub struct ActivityWriter {
+    jobs: Option<SyncSender<Job>>,
+    thread: Option<Joinable>,
+}
+
+/// Why an upload was not stored.
+#[derive(Debug)]
+pub enum Refused {
+    Store(store::Error),
+    /// The writer thread is gone.
+    Gone,
+}
+
+impl ActivityWriter {
+    /// Open the database, made if there is none, and start the thread.
+    ///
+    /// # Errors
+    /// The database cannot be opened, or there is no thread to be had.
+    pub fn start(path: &Path) -> Result<ActivityWriter, Error> {
+        let store = Store::open(path)?;
+        let (jobs, waiting) = sync_channel(QUEUE);
+        let thread = thread::spawn("db-activity", STACK, move || write(store, &waiting))
+            .map_err(|error| Error::System { what: "start a thread", error })?;
+        Ok(ActivityWriter { jobs: Some(jobs), thread: Some(thread) })
+    }
+
+    /// Store an upload. When this returns the number of its events they are on the disk; the same `key` of the same
+    /// member stores nothing twice.
+    ///
+    /// # Errors
+    /// Nothing of it is stored.
+    pub fn append(&self, member: &str, batch: Batch, key: Option<&str>) -> Result<u64, Refused> {
+        let (reply, answer) = sync_channel(1);
+        let job = Job { member: member.to_string(), batch, key: key.map(str::to_string), reply };
+        self.jobs.as_ref().and_then(|jobs| jobs.send(job).ok()).ok_or(Refused::Gone)?;
+        answer.recv().map_err(|_| Refused::Gone)?.map_err(Refused::Store)
+    }
+}
+
+impl Drop for ActivityWriter {
+    fn drop(&mut self) {
+        drop(self.jobs.take());
+        if let Some(thread) = self.thread.take() {
+            thread.join();
+        }
+    }
+}
+
+fn write(mut store: Store, waiting: &Receiver<Job>) {
+    while let Ok(first) = waiting.recv() {
+        let mut jobs = vec![first];
+        jobs.extend(waiting.try_iter().take(GROUP - 1));
+        match commit(&mut store, &jobs) {
+            Ok(accepted) => jobs.iter().zip(accepted).for_each(|(job, n)| tell(job, Ok(n))),
+            Err(error) if jobs.len() == 1 => tell(&jobs[0], Err(error)),
+            // Perhaps one of them is the cause: the others must not suffer for it.
+            Err(_) => {
+                for job in &jobs {
+                    let alone = commit(&mut store, std::slice::from_ref(job));
+                    tell(job, alone.map(|accepted| accepted.iter().sum()));
+                }
+            }
+        }
+    }
+}
+
+/// One transaction. Gives how many events of each upload are stored, in order.
+fn commit(store: &mut Store, jobs: &[Job]) -> Result<Vec<u64>, store::Error> {
+    let uploads: Vec<Upload<'_>> =
+        jobs.iter().map(|j| Upload { member: &j.member, batch: &j.batch, key: j.key.as_deref() }).collect();
+    let appended = store.append(&uploads, now_ms())?;
+    Ok(appended.into_iter().map(|a| a.accepted).collect())
+}
+
+/// Whoever asked may have given up; what is stored stays stored.
+fn tell(job: &Job, result: Result<u64, store::Error>) {
+    let _ = job.reply.send(result);
+}

@@ -1,0 +1,112 @@
+//! A request as handlers see it, and their answers. No sockets here.
+use std::io::Read;
+
+use serde_json::{Value, json};
+
+use super::query::Query;
+use crate::activity::Invalid;
+
+/// A clean request, without its body.
+pub struct Call {
+    pub method: String,
+    /// The path's segments, percent-decoded.
+    pub path: Vec<String>,
+    pub query: Query,
+    pub headers: Headers,
+}
+
+/// Header lines; names compare without case.
+#[derive(Default)]
+pub struct Headers(pub Vec<(String, String)>);
+
+impl Headers {
+    /// The value of the first header of that name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+}
+
+/// What goes back.
+pub struct Answer {
+    pub status: u16,
+    pub headers: Vec<(&'static str, String)>,
+    pub body: Body,
+}
+
+/// An answer's body, JSON if there is one.
+pub enum Body {
+    Json(Vec<u8>),
+    /// Read while it is sent; an error breaks the answer off.
+    Stream(Box<dyn Read + Send>),
+}
+
+impl Answer {
+    /// An answer with a JSON body.
+    #[must_use]
+    pub fn json(status: u16, body: &Value) -> Answer {
+        Answer { status, headers: Vec::new(), body: Body::Json(body.to_string().into_bytes()) }
+    }
+}
+
+/// Why a request is not served. Each has one status; the sentence is for people.
+#[derive(Debug)]
+pub enum Failure {
+    /// 400: the request breaks the contract, and where.
+    Bad { error: String, details: Vec<Invalid> },
+    /// 401: no token, or one that opens nothing.
+    Unauthorized,
+    /// 403, naming the permission.
+    Forbidden(String),
+    /// 404.
+    NotFound(String),
+    /// 405, with the methods that the path has.
+    Method(Vec<&'static str>),
+    /// 500: the sentence goes to the log alone.
+    Internal(String),
+    /// 503: later it may work; the sentence goes to the log alone.
+    Busy(String),
+}
+
+impl Failure {
+    /// A 400 about one place.
+    #[must_use]
+    pub fn invalid(invalid: Invalid) -> Failure {
+        Failure::Bad { error: invalid.to_string(), details: vec![invalid] }
+    }
+
+    /// A 400 about the request as a whole.
+    #[must_use]
+    pub fn bad(error: &str) -> Failure {
+        Failure::Bad { error: error.to_string(), details: Vec::new() }
+    }
+
+    /// What the client gets.
+    #[must_use]
+    pub fn answer(&self) -> Answer {
+        let (status, error) = match self {
+            Failure::Bad { error, .. } => (400, error.clone()),
+            Failure::Unauthorized => (401, "a valid bearer token is required".to_string()),
+            Failure::Forbidden(error) => (403, error.clone()),
+            Failure::NotFound(error) => (404, error.clone()),
+            Failure::Method(_) => (405, "this path has no such method".to_string()),
+            Failure::Internal(_) => (500, "the broker failed; its log says why".to_string()),
+            Failure::Busy(_) => (503, "the broker cannot do this now; try again".to_string()),
+        };
+        let mut body = json!({"error": error});
+        if let Failure::Bad { details, .. } = self
+            && !details.is_empty()
+        {
+            let detail = |i: &Invalid| json!({"path": i.path, "message": i.message});
+            body["details"] = details.iter().map(detail).collect();
+        }
+        let mut answer = Answer::json(status, &body);
+        match self {
+            Failure::Unauthorized => answer.headers.push(("WWW-Authenticate", "Bearer".to_string())),
+            Failure::Method(allowed) => answer.headers.push(("Allow", allowed.join(", "))),
+            Failure::Busy(_) => answer.headers.push(("Retry-After", "3".to_string())),
+            _ => {}
+        }
+        answer
+    }
+}

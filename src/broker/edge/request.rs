@@ -1,0 +1,211 @@
+//! Requests as they come from clients: read whole, refused if unclean, and reduced to what the broker needs.
+use std::io::{self, Write};
+use std::net::{IpAddr, TcpStream};
+use std::time::Instant;
+
+use super::input::{Input, LARGE, SMALL};
+use super::limits::{Budget, Held, Limits};
+use crate::http1::{Fault, Framer, Head, Length, Part, Start};
+
+/// The header fields that go on to the broker; the others stay here.
+const FORWARDED: [&str; 9] = [
+    "accept",
+    "authorization",
+    "content-type",
+    "cookie",
+    "idempotency-key",
+    "last-event-id",
+    "origin",
+    "sec-fetch-site",
+    "user-agent",
+];
+
+/// A whole request.
+pub struct Request<'a> {
+    pub method: String,
+    pub target: String,
+    /// Only those in [`FORWARDED`].
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+    /// Whether the client understands chunks (HTTP/1.1).
+    pub chunks: bool,
+    /// Whether the client wants to go on after the answer.
+    pub keep_alive: bool,
+    _held: Held<'a>,
+}
+
+/// Why a request is not served, and the client with it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub status: u16,
+    pub reason: &'static str,
+}
+
+const fn refusal(status: u16, reason: &'static str) -> Refusal {
+    Refusal { status, reason }
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Refusal {
+        let status = match fault {
+            Fault::HeadTooLarge | Fault::TooManyFields => 431,
+            Fault::Version => 505,
+            _ => 400,
+        };
+        Refusal { status, reason: fault.phrase() }
+    }
+}
+
+/// What decides about a request besides the request itself.
+pub struct Gate<'a> {
+    pub limits: &'a Limits,
+    pub budget: &'a Budget,
+    /// Whether a `Host` value is meant for this broker.
+    pub host_allowed: &'a dyn Fn(&str) -> bool,
+}
+
+impl<'a> Gate<'a> {
+    /// Read the next request; its first byte must come by `first_byte`. `None`: the client has gone, or sent nothing.
+    ///
+    /// # Errors
+    /// Why it is refused; the connection cannot be used further.
+    pub fn next(
+        &self,
+        input: &mut Input<'_, TcpStream>,
+        socket: &TcpStream,
+        first_byte: Instant,
+    ) -> Result<Option<Request<'a>>, Refusal> {
+        let mut framer = Framer::requests(crate::http1::Rules::EDGE);
+        let mut deadline = first_byte;
+        let mut begun = !input.unread().is_empty();
+        if begun {
+            deadline = Instant::now() + self.limits.head;
+        }
+        let mut head: Option<Head> = None;
+        let (mut body, mut held) = (Vec::new(), self.budget.hold());
+        loop {
+            let mut rest = input.unread();
+            let had = rest.len();
+            let part = framer.next(&mut rest)?;
+            let used = had - rest.len();
+            let mut dry = false;
+            match part {
+                Some(Part::Head(found)) => {
+                    self.check(&found)?;
+                    deadline = Instant::now() + self.limits.body;
+                    if rest.is_empty() && found.length != Length::Exact(0) {
+                        go_on(&found, socket)?;
+                    }
+                    head = Some(*found);
+                }
+                Some(Part::Body(data)) => {
+                    if body.len() + data.len() > self.limits.body_bytes {
+                        return Err(TOO_LARGE);
+                    }
+                    if !held.grow(data.len()) {
+                        return Err(refusal(503, "too many large requests at the same time"));
+                    }
+                    body.extend_from_slice(data);
+                }
+                Some(Part::Trailers(_)) => {}
+                Some(Part::End) => {
+                    input.consume(used);
+                    let head = head.ok_or(Refusal::from(Fault::NotHttp))?;
+                    return Request::clean(head, body, held).map(Some);
+                }
+                None => dry = true,
+            }
+            input.consume(used);
+            if !dry {
+                continue;
+            }
+            let size = if head.is_some() { LARGE } else { SMALL };
+            match input.fill(size, deadline) {
+                Ok(0) => return Ok(None),
+                Ok(_) if !begun => {
+                    begun = true;
+                    deadline = Instant::now() + self.limits.head;
+                }
+                Ok(_) => {}
+                Err(e) if e.kind() == io::ErrorKind::TimedOut && begun => {
+                    return Err(refusal(408, "the request did not come in time"));
+                }
+                Err(_) => return Ok(None),
+            }
+        }
+    }
+
+    /// What can be refused before the body has come.
+    fn check(&self, head: &Head) -> Result<(), Refusal> {
+        let mut hosts = head.headers.all("host");
+        let host = hosts.next();
+        if hosts.next().is_some() {
+            return Err(refusal(400, "more than one Host"));
+        }
+        match host {
+            Some(host) if !(self.host_allowed)(host) => {
+                return Err(refusal(421, "this Host is not the broker's: `hosts` in ac7.json adds names"));
+            }
+            None if head.minor > 0 => return Err(refusal(400, "no Host")),
+            _ => {}
+        }
+        match head.length {
+            Length::Exact(n) if usize::try_from(n).is_ok_and(|n| n <= self.limits.body_bytes) => Ok(()),
+            Length::Exact(_) => Err(TOO_LARGE),
+            Length::Chunked => Ok(()),
+            Length::UntilClose | Length::Switch => Err(refusal(400, "a method of proxies")),
+        }
+    }
+}
+
+const TOO_LARGE: Refusal = refusal(413, "the body is too large");
+
+/// Answer `Expect` (RFC 9110 §10.1.1): the head was found good, so the body may come.
+fn go_on(head: &Head, mut socket: &TcpStream) -> Result<(), Refusal> {
+    match head.headers.get("expect") {
+        Some(value) if !value.eq_ignore_ascii_case("100-continue") => {
+            Err(refusal(417, "an unknown expectation"))
+        }
+        Some(_) if head.minor > 0 => {
+            // If this fails, so does the next read.
+            let _ = socket.write_all(b"HTTP/1.1 100 Continue\r\n\r\n");
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+impl<'a> Request<'a> {
+    fn clean(head: Head, body: Vec<u8>, held: Held<'a>) -> Result<Request<'a>, Refusal> {
+        let keep_alive = head.keep_alive();
+        let Start::Request { method, target } = head.start else {
+            return Err(Fault::NotHttp.into());
+        };
+        if !target.starts_with('/') || !target.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(refusal(400, "the target is not a path of visible ASCII characters"));
+        }
+        let mut headers = head.headers.0;
+        headers.retain(|(name, _)| FORWARDED.iter().any(|known| name.eq_ignore_ascii_case(known)));
+        if headers.iter().any(|(_, value)| !value.bytes().all(|b| b == b'\t' || (b' '..=b'~').contains(&b))) {
+            return Err(refusal(400, "a header value is not ASCII"));
+        }
+        let chunks = head.minor > 0;
+        Ok(Request { method, target, headers, body, chunks, keep_alive: keep_alive && chunks, _held: held })
+    }
+
+    /// The request as the broker gets it, `X-AC7-Peer` among its headers: the client's own is not in [`FORWARDED`].
+    #[must_use]
+    pub fn head(&self, peer: IpAddr) -> String {
+        let mut out = format!("{} {} HTTP/1.1\r\n", self.method, self.target);
+        for (name, value) in &self.headers {
+            out.extend([name, ": ", value, "\r\n"]);
+        }
+        out + &format!("X-AC7-Peer: {}\r\nContent-Length: {}\r\n\r\n", peer.to_canonical(), self.body.len())
+    }
+
+    /// The body.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+}

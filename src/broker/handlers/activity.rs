@@ -1,0 +1,156 @@
+//! `/members/:name/activity`: what a member's agents did.
+use std::mem;
+
+use serde_json::json;
+
+use crate::activity::{Invalid, KINDS};
+use crate::broker::activity_reader::{Listing, row_json};
+use crate::broker::activity_writer::Refused;
+use crate::broker::call::{Answer, Body, Failure};
+use crate::broker::query::Query;
+use crate::broker::router::Authorized;
+use crate::identity::Permission;
+use crate::store;
+use crate::store::activity::NotACursor;
+
+/// Events of one upload.
+const EVENTS: std::ops::RangeInclusive<usize> = 1..=500;
+
+/// `POST`: store events, the caller's own alone. With an `Idempotency-Key` it may be repeated for 24 h and is stored
+/// once.
+pub fn append(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
+    let name = at.params[0];
+    at.caller.must_be(name, &format!("adding to {name}'s activity"))?;
+    let key = at.call.headers.get("idempotency-key");
+    if key.is_some_and(|key| !valid_key(key)) {
+        return Err(Failure::bad("the Idempotency-Key is not 1 to 64 of A-Z a-z 0-9 _ -"));
+    }
+    let batch = at.service.parser.upload(mem::take(&mut at.body)).map_err(Failure::invalid)?;
+    if !EVENTS.contains(&batch.len()) {
+        let message = format!("has {} events, not {} to {}", batch.len(), EVENTS.start(), EVENTS.end());
+        return Err(Failure::invalid(Invalid { path: "events".to_string(), message }));
+    }
+    let accepted = at.service.activity.append(name, batch, key).map_err(unstored)?;
+    Ok(Answer::json(201, &json!({"accepted": accepted})))
+}
+
+fn valid_key(key: &str) -> bool {
+    (1..=64).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+}
+
+fn unstored(refused: Refused) -> Failure {
+    match refused {
+        Refused::Store(error) => failed(&error),
+        Refused::Gone => {
+            Failure::Internal("the thread that writes the activity database is gone".to_string())
+        }
+    }
+}
+
+/// What passes by itself, or once somebody has made room, is worth another try; the rest is not.
+fn failed(error: &store::Error) -> Failure {
+    match error {
+        store::Error::Locked { .. } | store::Error::Full { .. } => Failure::Busy(error.to_string()),
+        _ => Failure::Internal(error.to_string()),
+    }
+}
+
+/// `GET`: the newest rows that fit the filters, and where to go on.
+pub fn list(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
+    let name = at.params[0];
+    may_read(at, name)?;
+    let query = filters(name, &at.call.query).map_err(Failure::invalid)?;
+    let listing = Listing::start(at.service.readers.clone(), query, typed(at)).map_err(|e| failed(&e))?;
+    Ok(Answer { status: 200, headers: Vec::new(), body: listing.into_body() })
+}
+
+/// `GET …/:id`: one row.
+pub fn get(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
+    let (name, id) = (at.params[0], at.params[1]);
+    may_read(at, name)?;
+    let found = match id.parse() {
+        Ok(id) => at.service.readers.with(|reader| reader.get(id)).map_err(|e| failed(&e))?,
+        Err(_) => None,
+    };
+    let row = found.filter(|row| row.member == name);
+    let row = row.ok_or_else(|| Failure::NotFound(format!("{name} has no such activity")))?;
+    let text = row_json(&row, typed(at)).into_bytes();
+    Ok(Answer { status: 200, headers: Vec::new(), body: Body::Json(text) })
+}
+
+fn may_read(at: &Authorized<'_>, name: &str) -> Result<(), Failure> {
+    at.caller.must_be_or_hold(name, Permission::ActivityRead, "reading another member's activity")
+}
+
+/// Whether the client knows every kind of model call.
+fn typed(at: &Authorized<'_>) -> bool {
+    at.call.query.get("typed") == Some("all")
+}
+
+fn filters(name: &str, given: &Query) -> Result<store::activity::Query, Invalid> {
+    let invalid =
+        |name: &str, message: &str| Invalid { path: name.to_string(), message: message.to_string() };
+    let text = |name: &str| given.get(name).map(str::to_string);
+    let time = |name: &str| {
+        let parse =
+            |t: &str| t.parse::<u64>().map_err(|_| invalid(name, "is not a time in ms since the epoch"));
+        given.get(name).map(parse).transpose()
+    };
+    let kinds: Vec<String> = given.all("kind").map(str::to_string).collect();
+    if kinds.iter().any(|kind| !KINDS.contains(&kind.as_str())) {
+        return Err(invalid("kind", &format!("is not one of {}", KINDS.join(", "))));
+    }
+    let cursor = |c: &str| c.parse().map_err(|e: NotACursor| invalid("cursor", &e.to_string()));
+    let failed = given.get("status") == Some("error");
+    let status = given.get("status").filter(|_| !failed);
+    let range = |s: &str| statuses(s).ok_or_else(|| invalid("status", "is not 429, 4xx, 400-499 or error"));
+    Ok(store::activity::Query {
+        member: Some(name.to_string()),
+        kinds,
+        from: time("from")?,
+        to: time("to")?,
+        model: text("model"),
+        tool: text("tool"),
+        status: status.map(range).transpose()?,
+        failed,
+        session: text("session"),
+        objective: text("objective"),
+        text: text("q"),
+        after: given.get("cursor").map(cursor).transpose()?,
+        limit: given.limit(200, 1000),
+    })
+}
+
+/// First and last of the statuses that `429`, `4xx` or `400-499` means.
+fn statuses(text: &str) -> Option<(u16, u16)> {
+    let number = |t: &str| t.parse::<u16>().ok().filter(|n| (100..=999).contains(n));
+    if let Some(class) = text.strip_suffix("xx") {
+        let first = number(&format!("{class}00"))?;
+        return Some((first, first + 99));
+    }
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    Some((number(first)?, number(last)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::statuses;
+
+    #[test]
+    fn statuses_have_three_shapes() {
+        for (text, want) in [
+            ("429", Some((429, 429))),
+            ("5xx", Some((500, 599))),
+            ("400-499", Some((400, 499))),
+            ("9xx", Some((900, 999))),
+            ("0xx", None),
+            ("xx", None),
+            ("99xx", None),
+            ("42", None),
+            ("400-", None),
+            ("ok", None),
+        ] {
+            assert_eq!(statuses(text), want, "{text}");
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! One file for each resource: from a clean, authenticated request to an answer.
+//!
+//! Handlers open no sockets and no files; what they need is in [`Service`](super::router::Service).
+pub mod activity;
+pub mod briefing;
+pub mod health;
+pub mod roster;
+
+use serde_json::{Map, Value, json};
+
+use crate::identity::{Member, TeamFile};
+
+/// A member as everybody may see it.
+fn teammate(team: &TeamFile, member: &Member) -> Value {
+    let permissions: Vec<_> = team.permissions(member).iter().map(|p| p.name()).collect();
+    json!({"name": member.name, "role": member.role.to_json(), "permissions": permissions})
+}
+
+/// All members as everybody may see them.
+fn teammates(team: &TeamFile) -> Value {
+    team.members.iter().map(|m| teammate(team, m)).collect()
+}
+
+/// The fields of an object, to add to.
+fn fields(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}

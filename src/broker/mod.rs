@@ -1,0 +1,185 @@
+//! The team's server: who is in the team, what its agents did.
+//!
+//! Comes in: HTTP requests of anybody who reaches the port. Goes out: JSON answers, one log line for each request.
+//! The way of a request: [`edge`] (limits, framing, `Host`) → private socket → [`server`] (workers) → [`router`]
+//! (route, [`auth`]) → a file in [`handlers`] → store. Handlers open no sockets and no files.
+mod activity_reader;
+mod activity_writer;
+mod auth;
+mod call;
+mod downgrade;
+mod edge;
+mod handlers;
+mod live;
+mod log;
+mod presence;
+mod prompt;
+mod query;
+mod router;
+mod serve;
+mod server;
+mod socket_dir;
+
+pub use edge::Limits;
+pub use log::Log;
+pub use serve::{ServeOptions, serve};
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use activity_reader::Readers;
+use activity_writer::ActivityWriter;
+use edge::Edge;
+use live::{LiveTeam, Watch};
+use presence::Presence;
+use router::Service;
+use server::Server;
+
+use crate::identity;
+use crate::store;
+use crate::store::activity::Parser;
+
+/// How long requests in work may take when the broker stops.
+const GRACE: Duration = Duration::from_secs(10);
+/// Request workers: enough that many uploads can wait for the same commit.
+const WORKERS: usize = 16;
+
+/// What a broker needs to start.
+pub struct Config {
+    /// Name or address to listen on; flag or variable, else the team file's, else `127.0.0.1`.
+    pub host: Option<String>,
+    /// Port to listen on, 0 for any; flag or variable, else the team file's, else 8717.
+    pub port: Option<u16>,
+    /// The team file, `ac7.json`.
+    pub config_path: PathBuf,
+    /// The activity database; it is made if there is none.
+    pub activity_db: PathBuf,
+    pub limits: Limits,
+    pub log: Log,
+}
+
+/// A running broker. [`Broker::stop`] ends it; dropping it does not.
+pub struct Broker {
+    address: SocketAddr,
+    edge: Edge,
+    server: Server,
+    service: Arc<Service>,
+    watch: Watch,
+}
+
+/// Why a broker cannot start.
+#[derive(Debug)]
+pub enum Error {
+    Team(identity::Error),
+    Store(store::Error),
+    /// The address is not to be had.
+    Listen {
+        host: String,
+        port: u16,
+        error: io::Error,
+    },
+    /// Threads, private socket, signals.
+    System {
+        what: &'static str,
+        error: io::Error,
+    },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Team(error) => write!(f, "{error}"),
+            Error::Store(error) => write!(f, "{error}"),
+            Error::Listen { host, port, error } if error.kind() == io::ErrorKind::AddrInUse => {
+                write!(f, "EADDRINUSE: address already in use {host}:{port}")
+            }
+            Error::Listen { host, port, error } => write!(f, "cannot listen on {host}:{port}: {error}"),
+            Error::System { what, error } => write!(f, "cannot {what}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<identity::Error> for Error {
+    fn from(error: identity::Error) -> Error {
+        Error::Team(error)
+    }
+}
+
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Error {
+        Error::Store(error)
+    }
+}
+
+impl Broker {
+    /// Open the team file and the database, listen, and serve from then on.
+    ///
+    /// # Errors
+    /// Any of these fails. Whatever was started by then is stopped.
+    pub fn start(config: Config) -> Result<Broker, Error> {
+        let log = config.log;
+        let system = |what| move |error| Error::System { what, error };
+        let team = Arc::new(LiveTeam::open(&config.config_path, log.clone())?);
+        let file = team.current();
+        let host = config.host.or_else(|| file.host.clone()).unwrap_or_else(|| "127.0.0.1".to_string());
+        let port = config.port.or(file.port).unwrap_or(8717);
+        let listener = TcpListener::bind((host.as_str(), port)).map_err(|error| Error::Listen {
+            host: host.clone(),
+            port,
+            error,
+        })?;
+        let address = listener.local_addr().map_err(system("learn the address"))?;
+        let activity = ActivityWriter::start(&config.activity_db)?;
+        let service = Arc::new(Service {
+            team: team.clone(),
+            presence: Presence::default(),
+            activity,
+            parser: Parser::new(),
+            readers: Arc::new(Readers::new(&config.activity_db)),
+        });
+        let watch = Watch::start(team.clone()).map_err(system("start a thread"))?;
+        let server = Server::start(&service, WORKERS, &log).map_err(system("open the private socket"))?;
+        let edge = edge::Config {
+            listener,
+            bound: host,
+            backend: server.socket(),
+            connections: WORKERS,
+            team,
+            limits: config.limits,
+            log,
+        };
+        match Edge::start(edge) {
+            Ok(edge) => Ok(Broker { address, edge, server, service, watch }),
+            Err(error) => {
+                server.stop();
+                Err(Error::System { what: "start to accept", error })
+            }
+        }
+    }
+
+    /// The address that clients reach it at.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Look at the team file now.
+    pub fn reload(&self) {
+        self.service.team.check();
+    }
+
+    /// Accept no more, answer what is in work (10 s at most), write what was accepted, end every thread.
+    pub fn stop(self) {
+        self.edge.stop(GRACE);
+        self.server.stop();
+        drop(self.watch);
+        // The last owner of the writer: dropping it commits and joins.
+        drop(self.service);
+    }
+}

@@ -1,0 +1,156 @@
+//! Which handler answers what. The table is the whole interface of the broker.
+use std::sync::Arc;
+
+use super::activity_reader::Readers;
+use super::activity_writer::ActivityWriter;
+use super::auth::Caller;
+use super::call::{Answer, Call, Failure};
+use super::handlers::{activity, briefing, health, roster};
+use super::live::LiveTeam;
+use super::presence::Presence;
+use crate::store::activity::Parser;
+use crate::sys::clock::now_ms;
+
+/// What handlers may use.
+pub struct Service {
+    pub team: Arc<LiveTeam>,
+    pub presence: Presence,
+    pub activity: ActivityWriter,
+    pub parser: Parser,
+    pub readers: Arc<Readers>,
+}
+
+/// A matched request of an authenticated member.
+pub struct Authorized<'a> {
+    pub service: &'a Service,
+    pub caller: &'a Caller,
+    pub call: &'a Call,
+    /// The body, to be taken by the handler that wants it.
+    pub body: Vec<u8>,
+    /// What stands where the pattern has `:name`, in order.
+    pub params: Vec<&'a str>,
+}
+
+enum Handler {
+    Open(fn() -> Answer),
+    Member(fn(&mut Authorized<'_>) -> Result<Answer, Failure>),
+}
+
+struct Route {
+    method: &'static str,
+    pattern: &'static str,
+    handler: Handler,
+}
+
+const ROUTES: &[Route] = &[
+    Route { method: "GET", pattern: "/healthz", handler: Handler::Open(health::get) },
+    Route { method: "GET", pattern: "/briefing", handler: Handler::Member(briefing::get) },
+    Route { method: "GET", pattern: "/roster", handler: Handler::Member(roster::get) },
+    Route { method: "POST", pattern: "/members/:name/activity", handler: Handler::Member(activity::append) },
+    Route { method: "GET", pattern: "/members/:name/activity", handler: Handler::Member(activity::list) },
+    Route { method: "GET", pattern: "/members/:name/activity/:id", handler: Handler::Member(activity::get) },
+];
+
+/// An answer, and what the log says about the request.
+pub struct Outcome {
+    pub answer: Answer,
+    /// The pattern of the route, or `-`: the path itself may hold what a log should not.
+    pub route: &'static str,
+    pub member: Option<String>,
+    /// Why a 5xx was answered; for the log alone.
+    pub internal: Option<String>,
+}
+
+impl Outcome {
+    /// Of a request that reached no handler, or whose handler gave up.
+    #[must_use]
+    pub fn failed(failure: &Failure) -> Outcome {
+        let internal = match failure {
+            Failure::Internal(reason) | Failure::Busy(reason) => Some(reason.clone()),
+            _ => None,
+        };
+        Outcome { answer: failure.answer(), route: "-", member: None, internal }
+    }
+}
+
+/// Answer a request.
+#[must_use]
+pub fn answer(service: &Service, call: &Call, body: Vec<u8>) -> Outcome {
+    let (mut route, mut member) = ("-", None);
+    let outcome = match serve(service, call, body, &mut route, &mut member) {
+        Ok(answer) => Outcome { answer, route, member: None, internal: None },
+        Err(failure) => Outcome::failed(&failure),
+    };
+    Outcome { route, member, ..outcome }
+}
+
+fn serve(
+    service: &Service,
+    call: &Call,
+    body: Vec<u8>,
+    pattern: &mut &'static str,
+    member: &mut Option<String>,
+) -> Result<Answer, Failure> {
+    let method = if call.method == "HEAD" { "GET" } else { call.method.as_str() };
+    let mut allowed = Vec::new();
+    for route in ROUTES {
+        let Some(params) = matches(route.pattern, &call.path) else { continue };
+        *pattern = route.pattern;
+        if route.method != method {
+            allowed.push(route.method);
+            continue;
+        }
+        return match route.handler {
+            Handler::Open(handler) => Ok(handler()),
+            Handler::Member(handler) => {
+                let now = now_ms();
+                let caller = Caller::authenticate(&service.team, call, now)?;
+                service.presence.saw(&caller.member().name, now);
+                *member = Some(caller.member().name.clone());
+                handler(&mut Authorized { service, caller: &caller, call, body, params })
+            }
+        };
+    }
+    if allowed.is_empty() {
+        return Err(Failure::NotFound("there is no such route".to_string()));
+    }
+    Err(Failure::Method(allowed))
+}
+
+/// The segments under `:name`, if the path fits the pattern.
+fn matches<'a>(pattern: &str, path: &'a [String]) -> Option<Vec<&'a str>> {
+    let wanted = pattern[1..].split('/');
+    if wanted.clone().count() != path.len() {
+        return None;
+    }
+    let mut params = Vec::new();
+    for (want, have) in wanted.zip(path) {
+        if want.starts_with(':') && !have.is_empty() {
+            params.push(have.as_str());
+        } else if want != have {
+            return None;
+        }
+    }
+    Some(params)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::matches;
+
+    #[test]
+    fn patterns_match_whole_paths() {
+        for (pattern, path, want) in [
+            ("/healthz", "healthz", Some(vec![])),
+            ("/healthz", "healthz/", None),
+            ("/healthz", "Healthz", None),
+            ("/members/:name/activity", "members/ann/activity", Some(vec!["ann"])),
+            ("/members/:name/activity", "members//activity", None),
+            ("/members/:name/activity", "members/ann", None),
+            ("/members/:name/activity/:id", "members/ann/activity/7", Some(vec!["ann", "7"])),
+        ] {
+            let path: Vec<String> = path.split('/').map(str::to_string).collect();
+            assert_eq!(matches(pattern, &path), want, "{pattern} {path:?}");
+        }
+    }
+}

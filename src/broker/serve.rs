@@ -1,0 +1,134 @@
+//! The verb `ac7 serve`: a broker that lives until a signal ends it.
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use rustix::fs::Mode;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
+use serde_json::json;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::{Broker, Config, Error, Limits, Log, WORKERS};
+
+/// File descriptors that are not clients': private socket, databases, log, listener.
+const RESERVED: u64 = 64 + 4 * WORKERS as u64;
+/// The highest limit that is asked for.
+const WANTED_FILES: u64 = 65_536;
+
+/// What the verb was told. What is `None` comes from the team file or is the default.
+#[derive(Clone, Debug)]
+pub struct ServeOptions {
+    /// `--host`, `AC7_HOST`.
+    pub host: Option<String>,
+    /// `--port`, `AC7_PORT`.
+    pub port: Option<u16>,
+    /// `--config-path`, `AC7_CONFIG_PATH`, default `./ac7.json`.
+    pub config_path: PathBuf,
+    /// `--db`, `AC7_DB_PATH`, default `./ac7.db`.
+    pub db: PathBuf,
+    /// `--activity-db`, `AC7_ACTIVITY_DB_PATH`, default the main file's name with `-activity` before its extension.
+    pub activity_db: Option<PathBuf>,
+}
+
+impl ServeOptions {
+    /// Where the activity database is.
+    #[must_use]
+    pub fn activity_db(&self) -> PathBuf {
+        self.activity_db.clone().unwrap_or_else(|| {
+            let mut name = self.db.file_stem().unwrap_or_default().to_os_string();
+            name.push("-activity");
+            if let Some(extension) = self.db.extension() {
+                name.push(".");
+                name.push(extension);
+            }
+            self.db.with_file_name(name)
+        })
+    }
+}
+
+/// Serve until SIGTERM or SIGINT, then drain. SIGHUP reads the team file anew.
+///
+/// It changes the whole process: umask 077, no core dumps, as many file descriptors as the system allows.
+///
+/// # Errors
+/// The broker cannot start.
+pub fn serve(options: ServeOptions) -> Result<(), Error> {
+    umask(Mode::from_raw_mode(0o077));
+    // A core would hold tokens and conversations. It is a precaution: without it the broker works as well.
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+    let limits = Limits { clients: clients_for(raise_files()), ..Limits::default() };
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
+        .map_err(|error| Error::System { what: "listen to signals", error })?;
+    let log = Log::stderr();
+    let activity_db = options.activity_db();
+    let broker = Broker::start(Config {
+        host: options.host,
+        port: options.port,
+        config_path: options.config_path,
+        activity_db,
+        limits: limits.clone(),
+        log: log.clone(),
+    })?;
+    let address = broker.address();
+    let _ = writeln!(io::stderr(), "ac7 serve: listening on http://{address}");
+    log.line("listening", &json!({"address": address.to_string(), "clients": limits.clients}));
+    for signal in signals.forever() {
+        if signal != SIGHUP {
+            log.line("stopping", &json!({"signal": signal}));
+            break;
+        }
+        broker.reload();
+    }
+    broker.stop();
+    log.line("stopped", &json!({}));
+    Ok(())
+}
+
+/// Raise the soft limit of open files as far as it goes; give what it is then.
+fn raise_files() -> u64 {
+    let now = getrlimit(Resource::Nofile);
+    let most = now.maximum.map_or(WANTED_FILES, |hard| hard.min(WANTED_FILES));
+    let have = now.current.unwrap_or(WANTED_FILES);
+    if have >= most {
+        return have;
+    }
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: now.maximum });
+    if raised.is_ok() { most } else { have }
+}
+
+/// How many clients a limit of open files allows: one descriptor each.
+fn clients_for(files: u64) -> usize {
+    let free = usize::try_from(files.saturating_sub(RESERVED)).unwrap_or(usize::MAX);
+    free.clamp(16, Limits::default().clients)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_activity_database_stands_beside_the_main_one() {
+        for (db, given, want) in [
+            ("ac7.db", None, "ac7-activity.db"),
+            ("/x/y/team.sqlite", None, "/x/y/team-activity.sqlite"),
+            ("plain", None, "plain-activity"),
+            ("ac7.db", Some("/z/a.db"), "/z/a.db"),
+        ] {
+            let options = ServeOptions {
+                host: None,
+                port: None,
+                config_path: "ac7.json".into(),
+                db: db.into(),
+                activity_db: given.map(PathBuf::from),
+            };
+            assert_eq!(options.activity_db(), PathBuf::from(want), "{db}");
+        }
+    }
+
+    #[test]
+    fn the_clients_fit_into_the_open_files() {
+        for (files, want) in [(0, 16), (200, 72), (1024, 896), (4096, 2048), (u64::MAX, 2048)] {
+            assert_eq!(clients_for(files), want, "{files}");
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Clients that break the rules, by mistake or not.
+use std::io::Read;
+use std::net::{Shutdown, TcpStream};
+use std::time::{Duration, Instant};
+
+use ac7::broker::Limits;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::rig::{Client, Rig, request, threads, upload, wait_for};
+
+/// Limits that a test can wait for.
+fn short() -> Limits {
+    let short = Duration::from_millis(300);
+    Limits { head: short, body: short, idle: short, ..Limits::default() }
+}
+
+#[test]
+fn what_is_unclean_is_refused() {
+    let rig = Rig::new();
+    let auth = format!("Host: localhost\r\nAuthorization: Bearer {}\r\n", rig.ann);
+    let post = |rest: &str| format!("POST /members/ann/activity HTTP/1.1\r\n{auth}{rest}").into_bytes();
+    let deep = "[".repeat(200_000);
+    let many: String = (0..20_000).map(|i| format!("X{i}: a\r\n")).collect();
+    let utf8 = b"{\"events\":[{\"kind\":\"\xff\xfe\",\"ts\":1}]}";
+    for (what, want, bytes) in [
+        ("a huge header", 431, format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "a".repeat(200_000)).into_bytes()),
+        ("20 000 headers", 431, format!("GET / HTTP/1.1\r\n{many}\r\n").into_bytes()),
+        ("a huge path", 431, format!("GET /{} HTTP/1.1\r\n", "a".repeat(40_000)).into_bytes()),
+        ("1 GB announced", 413, post("Content-Length: 1073741824\r\n\r\nxxx")),
+        ("more than 64 bits announced", 400, post("Content-Length: 99999999999999999999\r\n\r\n")),
+        ("one byte too many", 413, post("Content-Length: 8388609\r\n\r\n")),
+        (
+            "a chunk too many",
+            413,
+            post(&format!("Transfer-Encoding: chunked\r\n\r\n800001\r\n{}", "x".repeat(0x80_0001))),
+        ),
+        ("a negative length", 400, post("Content-Length: -5\r\n\r\n")),
+        ("a signed length", 400, post("Content-Length: +5\r\n\r\n{bad}")),
+        ("two lengths", 400, post("Content-Length: 5\r\nContent-Length: 6\r\n\r\n{bad}")),
+        ("length and chunks", 400, post("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")),
+        ("an unknown coding", 400, post("Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n")),
+        ("a broken chunk", 400, post("Transfer-Encoding: chunked\r\n\r\nzz\r\n")),
+        (
+            "deep JSON",
+            400,
+            [post(&format!("Content-Length: {}\r\n\r\n", deep.len())), deep.into_bytes()].concat(),
+        ),
+        (
+            "invalid UTF-8",
+            400,
+            [post(&format!("Content-Length: {}\r\n\r\n", utf8.len())), utf8.to_vec()].concat(),
+        ),
+        ("TLS", 400, b"\x16\x03\x01\x02\x00\x01\x00".to_vec()),
+        ("HTTP/2", 505, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec()),
+        ("no HTTP at all", 400, b"hello world\r\n\r\n".to_vec()),
+        ("a bare LF", 400, b"GET /healthz HTTP/1.1\nHost: localhost\n\n".to_vec()),
+        ("a folded header", 400, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: a\r\n b\r\n\r\n".to_vec()),
+        ("no Host", 400, b"GET /healthz HTTP/1.1\r\n\r\n".to_vec()),
+        ("two Hosts", 400, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n".to_vec()),
+        ("a foreign Host", 421, b"GET /healthz HTTP/1.1\r\nHost: evil.example\r\n\r\n".to_vec()),
+        ("a Host like ours", 421, b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1.evil.example\r\n\r\n".to_vec()),
+        (
+            "an absolute target",
+            400,
+            b"GET http://localhost/healthz HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(),
+        ),
+        ("CONNECT", 400, b"CONNECT a:443 HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec()),
+        (
+            "a token outside ASCII",
+            400,
+            "GET /briefing HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer é\r\n\r\n".into(),
+        ),
+        ("an unknown expectation", 417, post("Expect: wonders\r\nContent-Length: 5\r\n\r\n")),
+    ] {
+        assert_eq!(rig.status_of(&bytes), want, "{what}");
+        assert_eq!(rig.get("/healthz").status, 200, "after {what}");
+    }
+    for refused in rig.log.events("refused") {
+        assert_eq!(refused["peer"], "127.0.0.1");
+        assert!(refused["status"].as_u64() >= Some(400), "{refused}");
+    }
+}
+
+#[test]
+fn an_unfinished_request_ends_in_time() {
+    let rig = Rig::with(short());
+    let began = Instant::now();
+    assert_eq!(rig.status_of(b""), 0, "a connection that says nothing");
+    assert_eq!(rig.status_of(b"GET /healthz HTTP/1.1\r\nX-Slow: "), 408);
+    let head = "POST /members/ann/activity HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n12345";
+    assert_eq!(rig.status_of(head.as_bytes()), 408);
+    let mut client = rig.connect();
+    client.send(&request("GET", "/healthz", "", "", ""));
+    assert_eq!(client.reply("GET").unwrap().status, 200);
+    assert!(client.is_closed(), "idle after an answer");
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_head_that_trickles_in_is_cut_off() {
+    let rig = Rig::with(short());
+    let mut client = rig.connect();
+    client.send("GET /healthz HTTP/1.1\r\n");
+    let began = Instant::now();
+    client.stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    // Each line keeps the connection busy; only the deadline for the whole head ends it.
+    while client.stream.peek(&mut [0]).is_err() {
+        assert!(began.elapsed() < Duration::from_secs(5), "held for {:?}", began.elapsed());
+        client.send_if_taken(b"X: y\r\n");
+    }
+    assert_eq!(client.reply("GET").unwrap().status, 408);
+}
+
+#[test]
+fn half_open_connections_take_places_only_from_each_other() {
+    let rig = Rig::with(Limits { clients: 64, ..Limits::default() });
+    let held: Vec<TcpStream> = (0..300).map(|_| rig.connect().stream).collect();
+    assert_eq!(rig.get("/briefing").status, 200);
+    wait_for("the threads of closed connections", || threads("ac7-client") <= 64);
+    // The oldest went, the youngest are still there.
+    assert!(matches!((&held[0]).read(&mut [0]), Ok(0)));
+    held[299].set_nonblocking(true).unwrap();
+    assert!((&held[299]).read(&mut [0]).is_err());
+}
+
+#[test]
+fn a_request_in_work_is_not_closed_to_make_room() {
+    let rig = Rig::with(Limits { clients: 8, ..Limits::default() });
+    let blocker = rusqlite::Connection::open(rig.database()).unwrap();
+    blocker.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut working = rig.connect();
+    working.send(&request("POST", "/members/ann/activity", &rig.ann, &upload([1]), ""));
+    // Another answer means that workers run; the presence of ann says that her upload has reached its handler.
+    let ann_is_here = || {
+        let roster = rig.call("GET", "/roster", &rig.bob, "").json();
+        roster["connected"].as_array().unwrap().iter().any(|c| c["name"] == "ann")
+    };
+    wait_for("the upload to be in work", ann_is_here);
+    let _held: Vec<Client> = (0..50).map(|_| rig.connect()).collect();
+    assert_eq!(rig.get("/healthz").status, 200);
+    blocker.execute_batch("COMMIT").unwrap();
+    assert_eq!(working.reply("POST").unwrap().status, 201);
+}
+
+#[test]
+fn running_out_of_file_descriptors_is_survived() {
+    let rig = Rig::new();
+    let before = getrlimit(Resource::Nofile);
+    let used = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
+    let limit = |current| setrlimit(Resource::Nofile, Rlimit { current, maximum: before.maximum }).unwrap();
+    // Our own ends are made first: only the broker's are to fail.
+    let mut held = Vec::new();
+    limit(Some(used + 41));
+    while let Ok(stream) = TcpStream::connect(rig.address()) {
+        held.push(stream);
+    }
+    wait_for("a shortage in the log", || !rig.log.events("cannot accept").is_empty());
+    // The shortage lasts, but whoever asks gets an answer: those who say nothing lose their places.
+    held.truncate(held.len() / 2);
+    assert_eq!(rig.get("/healthz").status, 200);
+    limit(before.current);
+    drop(held);
+    assert_eq!(rig.get("/briefing").status, 200);
+}
+
+#[test]
+fn the_memory_for_bodies_is_bounded() {
+    let rig = Rig::with(Limits { all_bodies: 1 << 20, ..Limits::default() });
+    let head = |n: usize| {
+        format!("POST /members/ann/activity HTTP/1.1\r\nHost: localhost\r\nContent-Length: {n}\r\n\r\n")
+    };
+    let mut first = rig.connect();
+    first.send(&head(1 << 20));
+    first.send(&" ".repeat((1 << 20) - 1));
+    let refused = || {
+        let mut second = rig.connect();
+        second.send(&head(4));
+        second.send("    ");
+        second.reply("POST").unwrap().status
+    };
+    wait_for("the budget to be spent", || refused() == 503);
+    drop(first);
+    wait_for("the budget to be back", || refused() == 401);
+}
+
+#[test]
+fn the_other_ways_to_send_a_request_work() {
+    let rig = Rig::new();
+    let body = upload([1]);
+    let auth = format!("Host: localhost\r\nAuthorization: Bearer {}\r\n", rig.ann);
+
+    let mut client = rig.connect();
+    client.send(&format!("POST /members/ann/activity HTTP/1.1\r\n{auth}Transfer-Encoding: chunked\r\n\r\n"));
+    for byte in body.chars() {
+        client.send(&format!("1\r\n{byte}\r\n"));
+    }
+    client.send("0\r\nTrailer: x\r\n\r\n");
+    assert_eq!(client.reply("POST").unwrap().status, 201);
+
+    let length = body.len();
+    client.send(&format!(
+        "POST /members/ann/activity HTTP/1.1\r\n{auth}Expect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
+    ));
+    assert_eq!(client.reply("HEAD").unwrap().status, 100);
+    client.send(&body);
+    assert_eq!(client.reply("POST").unwrap().status, 201);
+
+    client.send("\r\n\r\n");
+    client.send(&request("HEAD", "/healthz", "", "", ""));
+    let head = client.reply("HEAD").unwrap();
+    assert_eq!((head.status, head.body.len()), (200, 0));
+    assert!(head.headers.get("content-length").is_some_and(|n| n != "0"));
+
+    client.send("GET /healthz HTTP/1.0\r\n\r\n");
+    let old = client.reply("GET").unwrap();
+    assert_eq!((old.status, old.headers.get("connection")), (200, Some("close")));
+    assert!(client.is_closed());
+}
+
+#[test]
+fn a_client_that_leaves_early_costs_nothing() {
+    let rig = Rig::new();
+    for _ in 0..50 {
+        let mut client = rig.connect();
+        client.send(&request("GET", "/briefing", &rig.ann, "", ""));
+        let _ = client.stream.shutdown(Shutdown::Both);
+    }
+    assert_eq!(rig.get("/briefing").status, 200);
+    wait_for("their threads", || threads("ac7-client") <= 1);
+}

@@ -1,0 +1,5 @@
+//! The broker over real sockets with real files, started in this process.
+mod gates;
+mod hostile;
+mod life;
+mod rig;
