@@ -105,7 +105,7 @@ fn serve(
             Handler::Member(handler) => {
                 let now = now_ms();
                 let caller = Caller::authenticate(&service.team, call, now)?;
-                service.presence.saw(&caller.member().name, now);
+                service.presence.saw(&caller.team, &caller.member().name, now);
                 *member = Some(caller.member().name.clone());
                 handler(&mut Authorized { service, caller: &caller, call, body, params })
             }

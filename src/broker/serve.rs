@@ -48,14 +48,16 @@ impl ServeOptions {
 
 /// Serve until SIGTERM or SIGINT, then drain. SIGHUP reads the team file anew.
 ///
-/// It changes the whole process: umask 077, no core dumps, as many file descriptors as the system allows.
+/// It changes the whole process: umask 077, no core dumps, no new privileges, as many file descriptors as the system allows.
 ///
 /// # Errors
 /// The broker cannot start.
 pub fn serve(options: ServeOptions) -> Result<(), Error> {
     umask(Mode::from_raw_mode(0o077));
-    // A core would hold tokens and conversations. It is a precaution: without it the broker works as well.
+    // A core would hold tokens and conversations. Both are precautions: without them the broker works as well.
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+    #[cfg(target_os = "linux")]
+    let _ = rustix::thread::set_no_new_privs(true);
     let limits = Limits { clients: clients_for(raise_files()), ..Limits::default() };
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|error| Error::System { what: "listen to signals", error })?;

@@ -168,6 +168,45 @@ fn a_cursor_leads_through_all_rows_once() {
 }
 
 #[test]
+fn a_list_of_many_megabytes_arrives_whole() {
+    let rig = Rig::new();
+    let texts: Vec<String> = (0..9).map(|i| format!("{i}").repeat(400_000)).collect();
+    for (ts, text) in texts.iter().enumerate() {
+        let entry = json!({
+            "kind": "anthropic_messages", "startedAt": 1, "endedAt": 2, "response": null,
+            "request": {"model": "m", "maxTokens": 1, "temperature": null, "system": text, "messages": [], "tools": null},
+        });
+        let event = json!({"kind": "llm_exchange", "ts": ts, "duration": 1, "entry": entry});
+        let stored =
+            rig.call("POST", "/members/ann/activity", &rig.ann, &json!({"events": [event]}).to_string());
+        assert_eq!(stored.status, 201);
+    }
+    let check = |list: &serde_json::Value, from: usize, to: usize| {
+        let rows = list["activity"].as_array().unwrap();
+        let got: Vec<_> =
+            rows.iter().map(|r| r["event"]["entry"]["request"]["system"].as_str().unwrap()).collect();
+        let want: Vec<_> = texts[from..to].iter().rev().map(String::as_str).collect();
+        assert!(got == want, "{} rows of {from} to {to}", got.len());
+    };
+    let whole = rig.get("/members/ann/activity");
+    assert_eq!(whole.headers.get("transfer-encoding"), Some("chunked"));
+    check(&whole.json(), 0, 9);
+    assert!(whole.json()["next"].is_null());
+
+    let five = rig.get("/members/ann/activity?limit=5").json();
+    check(&five, 4, 9);
+    let cursor = five["next"].as_str().unwrap();
+    check(&rig.get(&format!("/members/ann/activity?cursor={cursor}")).json(), 0, 4);
+
+    // A client that knows no chunks gets the same, ended by the connection.
+    let mut old = rig.connect();
+    old.send(&format!("GET /members/ann/activity HTTP/1.0\r\nAuthorization: Bearer {}\r\n\r\n", rig.ann));
+    let old = old.reply("GET").unwrap();
+    assert_eq!(old.headers.get("transfer-encoding"), None);
+    check(&old.json(), 0, 9);
+}
+
+#[test]
 fn a_repeated_upload_is_stored_once() {
     let rig = Rig::new();
     let post = |token: &str, name: &str, key: &str| {

@@ -128,14 +128,7 @@ fn a_request_in_work_is_not_closed_to_make_room() {
     let rig = Rig::with(Limits { clients: 8, ..Limits::default() });
     let blocker = rusqlite::Connection::open(rig.database()).unwrap();
     blocker.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let mut working = rig.connect();
-    working.send(&request("POST", "/members/ann/activity", &rig.ann, &upload([1]), ""));
-    // Another answer means that workers run; the presence of ann says that her upload has reached its handler.
-    let ann_is_here = || {
-        let roster = rig.call("GET", "/roster", &rig.bob, "").json();
-        roster["connected"].as_array().unwrap().iter().any(|c| c["name"] == "ann")
-    };
-    wait_for("the upload to be in work", ann_is_here);
+    let mut working = rig.upload_in_work();
     let _held: Vec<Client> = (0..50).map(|_| rig.connect()).collect();
     assert_eq!(rig.get("/healthz").status, 200);
     blocker.execute_batch("COMMIT").unwrap();

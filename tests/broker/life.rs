@@ -74,14 +74,10 @@ fn a_stop_answers_what_is_in_work_and_ends_every_thread() {
     let mut rig = Rig::new();
     let blocker = rusqlite::Connection::open(rig.database()).unwrap();
     blocker.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let (mut idle, mut working) = (rig.connect(), rig.connect());
+    let mut idle = rig.connect();
     idle.send(&request("GET", "/healthz", "", "", ""));
     assert_eq!(idle.reply("GET").unwrap().status, 200);
-    working.send(&request("POST", "/members/ann/activity", &rig.ann, &upload([1]), ""));
-    wait_for("the upload to be in work", || {
-        let roster = rig.call("GET", "/roster", &rig.bob, "").json();
-        roster["connected"].as_array().unwrap().iter().any(|c| c["name"] == "ann")
-    });
+    let mut working = rig.upload_in_work();
 
     let address = rig.address();
     let broker = rig.take();

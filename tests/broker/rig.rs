@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use ac7::broker::{Broker, Config, Limits, Log};
 use ac7::http1::{Asked, Framer, Headers, Part, Rules, Start};
 use ac7::identity::{Member, Role, SetupOptions, TeamFile, mint, setup};
+use ac7::sys::clock::now_ms;
 use ac7::sys::random;
 use serde_json::{Value, json};
 
@@ -142,6 +143,20 @@ impl Rig {
         let mut client = self.connect();
         client.send(&request(method, path, token, body, headers));
         client.reply(method).unwrap_or_else(|| panic!("no answer; the log: {}", self.log.text()))
+    }
+
+    /// Send an upload of ann's that cannot be answered yet, and wait until its handler has it.
+    pub fn upload_in_work(&self) -> Client {
+        let last_seen = || {
+            let roster = self.call("GET", "/roster", &self.bob, "").json();
+            roster["connected"][0]["lastSeen"].as_u64().unwrap()
+        };
+        let before = last_seen();
+        wait_for("the clock to go on", || now_ms() > before);
+        let mut client = self.connect();
+        client.send(&request("POST", "/members/ann/activity", &self.ann, &upload([1]), ""));
+        wait_for("the upload to be in work", || last_seen() > before);
+        client
     }
 
     pub fn get(&self, path: &str) -> Reply {

@@ -167,3 +167,45 @@ fn network(ip: IpAddr) -> IpAddr {
         v4 @ IpAddr::V4(_) => v4,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn the_one_that_waits_longest_goes_and_no_network_has_more_than_half() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let clients = Clients::new(4);
+        let mut far = Vec::new();
+        let mut enter = |ip: &str| {
+            far.push(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+            let admitted = clients.admit(listener.accept().unwrap().0, ip.parse().unwrap());
+            // The order of waiting is known to the millisecond.
+            let now = clients.now();
+            while clients.now() == now {
+                std::hint::spin_loop();
+            }
+            admitted
+        };
+        let a = enter("10.0.0.1").unwrap();
+        let b = enter("10.0.0.1").unwrap();
+        let _other = enter("2001:db8::1").unwrap();
+        // A third of the same address takes the place of the first, though there is room.
+        let c = enter("10.0.0.1").unwrap();
+        assert_eq!((&a.stream).read(&mut [0]).unwrap(), 0);
+        clients.leave(&a);
+        // One that is served keeps its place.
+        clients.working(&b);
+        let d = enter("::ffff:10.0.0.1").unwrap();
+        assert_eq!((&c.stream).read(&mut [0]).unwrap(), 0);
+        clients.working(&d);
+        assert!(enter("10.0.0.1").is_none());
+        // A /64 counts as one.
+        assert!(enter("2001:db8::2").is_some());
+        assert!(enter("2001:db8:0:0:ffff::3").is_some());
+        assert_eq!(clients.lock().open.len(), 4);
+    }
+}

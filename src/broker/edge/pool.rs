@@ -180,3 +180,57 @@ impl Drop for Lease<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Read;
+    use std::sync::mpsc::channel;
+    use std::thread;
+
+    use super::*;
+    use crate::sys::random;
+
+    #[test]
+    fn a_broken_connection_is_replaced_and_no_more_are_opened() {
+        let path = std::env::temp_dir().join(format!("ac7-pool-{}", random::hex::<6>()));
+        let server = tiny_http::Server::http_unix(&path).unwrap();
+        let server = Arc::new(server);
+        let answering = server.clone();
+        let answers = thread::spawn(move || {
+            while let Ok(request) = answering.recv() {
+                request.respond(tiny_http::Response::empty(204)).unwrap();
+            }
+        });
+
+        // More than tiny_http starts with.
+        let pool = Pool::open(path.clone(), 9).unwrap();
+        let mut leases: Vec<_> = (0..9).map(|_| pool.take(Duration::ZERO).unwrap()).collect();
+        let late = pool.take(Duration::from_millis(1)).err().unwrap();
+        assert_eq!(late.kind(), io::ErrorKind::TimedOut);
+        drop(leases.pop());
+        let replaced = pool.take(Duration::from_secs(5)).unwrap();
+        assert_eq!(pool.lock().next_id, 10);
+        leases.pop().unwrap().give_back();
+        pool.take(Duration::ZERO).unwrap().give_back();
+        assert_eq!(pool.lock().next_id, 10);
+
+        // Closing wakes whoever reads, and whoever waits.
+        let (tell, told) = channel();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut stream = replaced.stream();
+                stream.set_read_timeout(None).unwrap();
+                tell.send(()).unwrap();
+                assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+            });
+            told.recv().unwrap();
+            pool.close();
+        });
+        assert_eq!(pool.take(Duration::from_secs(5)).err().unwrap().kind(), io::ErrorKind::NotConnected);
+        server.unblock();
+        answers.join().unwrap();
+        drop(server);
+        let _ = fs::remove_file(path);
+    }
+}
