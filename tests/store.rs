@@ -345,6 +345,54 @@ fn a_lone_surrogate_is_found_wherever_it_hides() {
     }
 }
 
+/// Changed bytes: the parser never panics, takes what the event types take and nothing else, and gives it back.
+#[test]
+fn agrees_with_the_event_types_on_damaged_uploads() {
+    let folder = Folder::new();
+    let parser = Parser::new();
+    let mut session = Session::new("s");
+    session.call(8);
+    let good = format!("{{\"events\": [{} , {}]}}", session.call(9), opaque(7, "/", 200)).into_bytes();
+    let mut dice = Dice(5);
+    let (mut taken, mut refused) = (Vec::new(), 0);
+    for _ in 0..4000 {
+        let mut body = good.clone();
+        for _ in 0..=dice.roll(2) {
+            let at = dice.roll(body.len() as u64) as usize;
+            match dice.roll(3) {
+                0 => body[at] = b"{}[],:\"\\ 0aun\xc3"[dice.roll(14) as usize],
+                1 => _ = body.remove(at),
+                _ => body.insert(at, good[dice.roll(good.len() as u64) as usize]),
+            }
+        }
+        let value: Option<Value> = serde_json::from_slice(&body).ok();
+        let events = value.as_ref().and_then(|v| v["events"].as_array());
+        let valid = events.is_some_and(|events| events.iter().all(|e| Event::from_json(e).is_ok()));
+        let batch = parser.upload(body.clone());
+        assert_eq!(batch.is_ok(), valid, "{:?}: {}", batch.err(), String::from_utf8_lossy(&body));
+        match (batch, events) {
+            (Ok(batch), Some(events)) => taken.push((batch, events.clone())),
+            _ => refused += 1,
+        }
+    }
+    let uploads: Vec<_> = taken.iter().map(|(batch, _)| Upload { member: "ann", batch, key: None }).collect();
+    let done = Store::open(&folder.db()).unwrap().append(&uploads, 1).unwrap();
+    let reader = Reader::open(&folder.db()).unwrap();
+    for (appended, (batch, events)) in done.iter().zip(&taken) {
+        assert_eq!((appended.ids.len(), batch.len()), (events.len(), events.len()));
+        for (id, (event, brief)) in appended.ids.iter().zip(events.iter().zip(batch.events())) {
+            let row = reader.get(*id).unwrap().unwrap();
+            assert_eq!(
+                (row.event.as_str(), row.kind, row.provider),
+                (brief.json, brief.kind, brief.provider)
+            );
+            assert_eq!(&serde_json::from_str::<Value>(&row.event).unwrap(), event);
+        }
+    }
+    assert!(taken.len() > 300 && refused > 300, "{} taken, {refused} refused", taken.len());
+    sound(&folder.db());
+}
+
 #[test]
 fn the_same_key_stores_once_within_a_day() {
     const DAY: u64 = 24 * 60 * 60 * 1000;

@@ -91,6 +91,8 @@ impl Kind {
         conn.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
         conn.pragma_update_and_check(None, "wal_autocheckpoint", 1000, |_| Ok(()))?;
         conn.pragma_update(None, "foreign_keys", true)?;
+        // After a large transaction the -wal file shrinks to this again.
+        conn.pragma_update_and_check(None, "journal_size_limit", 16 << 20, |_| Ok(()))?;
         if outdated {
             let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
             // Read again under the lock: another program may have been faster.

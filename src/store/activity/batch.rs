@@ -6,12 +6,12 @@ use std::sync::{Mutex, PoisonError};
 
 use ring::digest::{Context, SHA256};
 
-use super::facts::Facts;
+use super::facts::{self, Facts};
 use super::skeleton::{self, Control};
 use super::sound::{MAX_DEPTH, parse};
 use super::split;
 use super::walk::{self, List, Seen, Span};
-use crate::activity::{Block, Event, Invalid, Reader, Tool, What};
+use crate::activity::{Block, Event, Invalid, Provider, Reader, Tool, What};
 use crate::store::pack::Packer;
 use crate::store::recent::Recent;
 
@@ -36,6 +36,17 @@ pub struct Batch {
     pub(super) text: String,
     pub(super) pieces: Vec<Piece>,
     pub(super) events: Vec<Parsed>,
+}
+
+/// An event of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Brief<'a> {
+    /// One of [`crate::activity::KINDS`].
+    pub kind: &'static str,
+    /// Whose wire a model call speaks.
+    pub provider: Option<Provider>,
+    /// The event's JSON, as it came.
+    pub json: &'a str,
 }
 
 /// A text that is stored once: a block, without the control that moves, or a lead.
@@ -93,9 +104,13 @@ impl Batch {
         self.events.is_empty()
     }
 
-    /// The JSON text of each event, as it came.
-    pub fn texts(&self) -> impl Iterator<Item = &str> {
-        self.events.iter().map(|event| event.span.of(&self.text))
+    /// The events, as they came.
+    pub fn events(&self) -> impl Iterator<Item = Brief<'_>> {
+        self.events.iter().map(|event| Brief {
+            kind: facts::kind(event.facts.kind).unwrap_or_default(),
+            provider: facts::provider(event.facts.provider),
+            json: event.span.of(&self.text),
+        })
     }
 }
 

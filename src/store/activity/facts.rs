@@ -25,12 +25,22 @@ pub(super) struct Facts {
 }
 
 /// The providers, by their number in the database.
-pub(super) const PROVIDERS: [Provider; 4] =
+const PROVIDERS: [Provider; 4] =
     [Provider::Anthropic, Provider::OpenAiChat, Provider::OpenAiResponses, Provider::Gemini];
 
 /// The number of a kind in the database.
 pub(super) fn kind_number(kind: &str) -> Option<i64> {
     KINDS.iter().position(|k| *k == kind).and_then(|n| i64::try_from(n).ok())
+}
+
+/// The kind of a number.
+pub(super) fn kind(number: i64) -> Option<&'static str> {
+    KINDS.get(usize::try_from(number).ok()?).copied()
+}
+
+/// The provider of a number.
+pub(super) fn provider(number: Option<i64>) -> Option<Provider> {
+    PROVIDERS.get(usize::try_from(number?).ok()?).copied()
 }
 
 /// An integer as SQLite has them.

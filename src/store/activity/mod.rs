@@ -23,7 +23,7 @@ mod stats;
 mod walk;
 mod write;
 
-pub use batch::{Batch, Parser};
+pub use batch::{Batch, Brief, Parser};
 pub use prune::{Pruned, count_older};
 pub use query::{Cursor, NotACursor, Query};
 pub use read::{Continues, Reader, Row};

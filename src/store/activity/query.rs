@@ -108,7 +108,17 @@ pub(super) fn newest(query: &Query, conn: &Connection) -> Result<Select, Fault> 
         select.and_one_of("a.member", word(conn, member)?);
     }
     if let Some(session) = &query.session {
-        select.and_one_of("a.session", words_from(conn, session)?);
+        let (from, to) = (session.clone(), format!("{session}\u{10ffff}"));
+        let mut found = conn.prepare("SELECT id FROM word WHERE text >= ? AND text < ? LIMIT 2")?;
+        let ids: Vec<i64> =
+            found.query_map([&from, &to], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+        if ids.len() < 2 {
+            select.and_one_of("a.session", ids);
+        } else {
+            // With `+` the index on time gives the order; the one on sessions would have everything sorted.
+            let sql = "+a.session IN (SELECT id FROM word WHERE text >= ? AND text < ?)";
+            select.and(sql, [Sql::Text(from), Sql::Text(to)]);
+        }
     }
     if let Some(model) = &query.model {
         let sql = "a.model IN (SELECT id FROM word WHERE text GLOB ?)";
@@ -167,13 +177,6 @@ pub(super) fn word(conn: &Connection, text: &str) -> Result<Option<i64>, Fault> 
     Ok(conn.query_row("SELECT id FROM word WHERE text = ?", [text], |row| row.get(0)).optional()?)
 }
 
-/// The ids of all words that begin with a text.
-fn words_from(conn: &Connection, start: &str) -> Result<Vec<i64>, Fault> {
-    let mut found = conn.prepare("SELECT id FROM word WHERE text >= ? AND text < ?")?;
-    let ids = found.query_map([start, &format!("{start}\u{10ffff}")], |row| row.get(0))?;
-    Ok(ids.collect::<Result<_, _>>()?)
-}
-
 #[cfg(test)]
 mod tests {
     use rusqlite::{Connection, params_from_iter};
@@ -205,6 +208,7 @@ mod tests {
                 "SEARCH a USING INDEX activity_member (member=? AND ts>? AND ts<?)",
             ),
             (Query { session: text("sess"), ..q() }, "SEARCH a USING INDEX activity_session (session=?)"),
+            (Query { session: text(""), ..q() }, "USING INDEX activity_ts"),
             (Query { model: text("claude*"), ..q() }, "USING INDEX activity_ts"),
             (
                 Query { objective: text("o1"), ..q() },

@@ -6,14 +6,14 @@ use std::rc::Rc;
 
 use rusqlite::{Connection, OptionalExtension, Statement, params, params_from_iter};
 
-use super::facts::PROVIDERS;
+use super::facts;
 use super::query::{self, COLUMNS, Cursor, Query, Select};
 use super::schema::KIND;
 use super::search::Search;
 use super::skeleton;
 use super::walk::List;
-use crate::activity::{KINDS, Provider};
-use crate::store::column::{optional_uint, uint};
+use crate::activity::Provider;
+use crate::store::column::uint;
 use crate::store::error::{Error, Fault};
 use crate::store::pack::unpack;
 
@@ -24,7 +24,7 @@ const KEPT_BYTES: usize = 16 << 20;
 const KEPT_NODES: usize = 100_000;
 
 /// Bytes that one text search looks through before it hands on to the next call.
-const SEARCHED_BYTES: usize = 256 << 20;
+const SEARCHED_BYTES: usize = 64 << 20;
 
 /// A connection that only reads. It belongs to one thread; any number may exist, in any process.
 pub struct Reader {
@@ -40,7 +40,7 @@ pub struct Row {
     pub member: String,
     /// When it was stored, ms since the epoch.
     pub created_at: u64,
-    /// One of [`KINDS`].
+    /// One of [`crate::activity::KINDS`].
     pub kind: &'static str,
     /// Whose wire a model call speaks.
     pub provider: Option<Provider>,
@@ -74,7 +74,7 @@ impl Reader {
     /// state of the database, which is held until this returns: `each` should not wait for a slow peer.
     ///
     /// Returns where to go on, if there is more. A text search also stops, with a place to go on, after having
-    /// looked through 256 MB.
+    /// looked through 64 MB, which may be before the first row.
     ///
     /// # Errors
     /// See [`Error`].
@@ -256,8 +256,8 @@ pub(super) struct Stored {
     ts: i64,
     member: i64,
     created_at: u64,
-    kind: usize,
-    provider: Option<usize>,
+    kind: i64,
+    provider: Option<i64>,
     pub size: usize,
     pub heads: [i64; 4],
     pub skeleton_size: usize,
@@ -272,8 +272,8 @@ impl Stored {
             ts: row.get(1)?,
             member: row.get(2)?,
             created_at: uint(row, 3)?,
-            kind: uint(row, 4)?,
-            provider: optional_uint(row, 5)?,
+            kind: row.get(4)?,
+            provider: row.get(5)?,
             size: uint(row, 6)?,
             heads: [row.get(7)?, row.get(8)?, row.get(9)?, row.get(10)?],
             skeleton_size: uint(row, 11)?,
@@ -420,8 +420,8 @@ impl<'c> Pieces<'c> {
             id: stored.id,
             member: self.word(stored.member)?,
             created_at: stored.created_at,
-            kind: KINDS.get(stored.kind).copied().ok_or_else(damaged)?,
-            provider: stored.provider.and_then(|n| PROVIDERS.get(n)).copied(),
+            kind: facts::kind(stored.kind).ok_or_else(damaged)?,
+            provider: facts::provider(stored.provider),
             event: self.event(stored)?,
         })
     }
