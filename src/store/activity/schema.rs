@@ -17,7 +17,7 @@ pub(super) const KIND: Kind = Kind {
 /// - `activity`: an event. `skeleton` is its JSON without the lists; the four chains are the lists, 0 for none. `added`
 ///   is what this row made the file grow by, about. What comes before `skeleton` fits the page, so that filters and
 ///   sums never follow its overflow.
-/// - `upload`: which uploads were accepted lately.
+/// - `upload`: which uploads were accepted within a day; so few that nothing but their key needs an index.
 /// - `state`: how often rows were pruned: ids that another connection remembers hold as long as this stays the same.
 ///
 /// `refs` counts who points to a row: it goes when the count falls to 0. Foreign keys would need an index on each
@@ -85,7 +85,6 @@ CREATE TABLE upload (
     accepted INTEGER NOT NULL,
     PRIMARY KEY (member, key)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX upload_at ON upload (at);
 CREATE TABLE state (prunes INTEGER NOT NULL) STRICT;
 INSERT INTO state VALUES (0);
 ";

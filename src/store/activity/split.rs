@@ -54,7 +54,10 @@ fn escape(bytes: &[u8]) -> Option<(usize, usize)> {
     };
     match bytes.get(..2)? {
         b"\\u" => match unit(2)? {
-            0xd800..=0xdbff => Some((12, 4)),
+            0xd800..=0xdbff => {
+                let low = bytes.get(6..8)? == b"\\u" && (0xdc00..=0xdfff).contains(&unit(8)?);
+                low.then_some((12, 4))
+            }
             code => Some((6, char::from_u32(code)?.len_utf8())),
         },
         [b'\\', _] => Some((2, 1)),
@@ -89,6 +92,11 @@ mod tests {
         for lengths in [&[][..], &[2], &[2, 3], &[2, 5], &[3, 3], &[7, 0], &[usize::MAX], &[2, 4, 0]] {
             let found = system(json, Span::new(0, json.len()), lengths);
             assert_eq!(found, [Span::new(1, json.len() - 1)], "{lengths:?}");
+        }
+        for json in [r#""\ud800""#, r#""\ud800\u0041""#, r#""\ud800abcdef""#, r#""\u00""#] {
+            for length in 1..9 {
+                assert_eq!(system(json, Span::new(0, json.len()), &[length]).len(), 1, "{json}");
+            }
         }
         assert_eq!(system(json, Span::new(0, json.len()), &[2, 4]).len(), 2);
         assert_eq!(system("\"\"", Span::new(0, 2), &[0]), []);

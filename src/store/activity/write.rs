@@ -17,8 +17,8 @@ use crate::store::recent::Recent;
 /// How long an upload's key is remembered, ms.
 const KEY_LIFE_MS: u64 = 24 * 60 * 60 * 1000;
 
-/// Old keys are looked for this often, ms.
-const SWEEP_MS: u64 = 60 * 1000;
+/// All keys are gone through for old ones this often, ms.
+const SWEEP_MS: u64 = 10 * 60 * 1000;
 
 /// How many blocks, and how many steps of chains, are remembered with their ids, at least.
 const REMEMBERED: usize = 16_384;
