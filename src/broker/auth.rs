@@ -5,6 +5,13 @@ use super::call::{Call, Failure};
 use super::live::LiveTeam;
 use crate::identity::{Member, Permission, TeamFile};
 
+/// The token in an `Authorization` value; `None` for another scheme.
+#[must_use]
+pub fn bearer(value: &str) -> Option<&str> {
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
 /// An authenticated member, with the team as it was when the request came.
 pub struct Caller {
     pub team: Arc<TeamFile>,
@@ -17,13 +24,9 @@ impl Caller {
     /// # Errors
     /// [`Failure::Unauthorized`]: no such header, another scheme, a token that is unknown or has expired.
     pub fn authenticate(team: &LiveTeam, call: &Call, now: u64) -> Result<Caller, Failure> {
-        let header = call.headers.get("authorization").ok_or(Failure::Unauthorized)?;
-        let (scheme, token) = header.split_once(' ').ok_or(Failure::Unauthorized)?;
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(Failure::Unauthorized);
-        }
+        let token = call.headers.get("authorization").and_then(bearer).ok_or(Failure::Unauthorized)?;
         let team = team.current();
-        let (member, _) = team.authenticate(token.trim(), now).ok_or(Failure::Unauthorized)?;
+        let (member, _) = team.authenticate(token, now).ok_or(Failure::Unauthorized)?;
         let index = team.members.iter().position(|m| m.name == member.name).ok_or(Failure::Unauthorized)?;
         Ok(Caller { team, index })
     }

@@ -119,10 +119,10 @@ impl Worker {
         if let Some(reason) = &outcome.internal {
             facts["reason"] = json!(reason);
         }
-        let gone = request.respond(response(outcome.answer, &id)).is_err();
+        let broken = request.respond(response(outcome.answer, &id)).err();
         facts["us"] = json!(u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX));
-        if gone {
-            facts["gone"] = json!(true);
+        if let Some(error) = broken {
+            facts["broken"] = json!(error.to_string());
         }
         // Only the edge itself, which tries its connections, has no peer.
         if peer.is_some() {

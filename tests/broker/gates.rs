@@ -1,7 +1,7 @@
 //! Who gets what.
 use serde_json::json;
 
-use crate::rig::{Rig, request, upload};
+use crate::rig::{Rig, request, upload, wait_for};
 
 #[test]
 fn everyone_gets_what_is_theirs() {
@@ -263,8 +263,9 @@ fn the_log_has_each_request_and_no_secret() {
     let path = "/members/ann/activity?q=secret-query";
     let reply = rig.call_with("POST", path, &rig.ann, &body, spoof);
     rig.call("GET", "/members/ann/activity/secret-path", &rig.bob, "");
+    // A line is written after its answer.
+    wait_for("two lines", || rig.log.events("request").len() == 2);
     let lines = rig.log.events("request");
-    assert_eq!(lines.len(), 2, "{}", rig.log.text());
     let (first, id) = (&lines[0], reply.headers.get("x-request-id").unwrap());
     assert_eq!((&first["id"], &first["member"]), (&json!(id), &json!("ann")));
     assert_eq!((&first["route"], &first["status"]), (&json!("POST /members/:name/activity"), &json!(201)));

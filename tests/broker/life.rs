@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use ac7::broker::{Broker, Config, Limits, Log};
 use ac7::identity::{TeamFile, mint};
+use ac7::sys::file::write_atomic;
 
 use crate::rig::{Rig, request, threads, upload, wait_for};
 
@@ -49,13 +50,15 @@ fn an_edited_team_file_counts_within_a_second() {
 fn a_broken_team_file_changes_nothing() {
     let rig = Rig::new();
     let good = fs::read_to_string(rig.config()).unwrap();
-    fs::write(rig.config(), "{\n  \"team\": oops").unwrap();
+    // In one step: an edit that is seen half done would be one more refusal.
+    let edit = |text: &str| write_atomic(&rig.config(), text.as_bytes()).unwrap();
+    edit("{\n  \"team\": oops");
     wait_for("the refusal", || rig.log.events("config refused").len() == 1);
     let said = rig.log.events("config refused")[0]["error"].as_str().unwrap().to_string();
     assert!(said.contains("ac7.json:2:11: "), "{said}");
     assert_eq!(rig.get("/briefing").status, 200);
 
-    fs::write(rig.config(), "{\"team\": 7}").unwrap();
+    edit("{\"team\": 7}");
     wait_for("the second refusal", || rig.log.events("config refused").len() == 2);
     let said = rig.log.events("config refused")[1]["error"].to_string();
     assert!(said.contains("team.name is missing"), "{said}");
@@ -64,7 +67,7 @@ fn a_broken_team_file_changes_nothing() {
     wait_for("the third refusal", || rig.log.events("config refused").len() == 3);
     assert_eq!(rig.get("/briefing").status, 200);
 
-    fs::write(rig.config(), good).unwrap();
+    edit(&good);
     wait_for("the reload", || !rig.log.events("config reloaded").is_empty());
     assert_eq!(rig.log.events("config refused").len(), 3, "one line for each change");
 }

@@ -3,4 +3,6 @@
 mod gates;
 mod hostile;
 mod life;
+// For clippy: what is under cfg(test) may unwrap.
+#[cfg(test)]
 mod rig;

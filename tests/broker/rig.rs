@@ -276,7 +276,7 @@ impl Client {
 }
 
 /// Wait until something is so, 10 s at most.
-pub fn wait_for(what: &str, so: impl Fn() -> bool) {
+pub fn wait_for(what: &str, mut so: impl FnMut() -> bool) {
     let until = Instant::now() + Duration::from_secs(10);
     while !so() {
         assert!(Instant::now() < until, "waited 10 s in vain: {what}");

@@ -2,13 +2,16 @@
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::net::TcpStream;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Shared;
 use super::clients::Client;
 use super::input::{Input, LARGE};
 use super::request::{Refusal, Request};
 use crate::http1::{Asked, Framer, Head, Length, Part, Rules, Start};
+
+/// How long a request waits for a free worker.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How an exchange ended.
 pub enum Ended {
@@ -28,7 +31,7 @@ const OWN: [&str; 6] =
 pub fn forward(shared: &Shared, client: &Client, request: &Request<'_>) -> Ended {
     let deadline = Instant::now() + shared.limits.answer;
     let unavailable = |status, reason| Ended::Refused(Refusal { status, reason });
-    let lease = match shared.pool.take(shared.limits.head) {
+    let lease = match shared.pool.take(PATIENCE) {
         Ok(lease) => lease,
         Err(e) if e.kind() == io::ErrorKind::TimedOut => return unavailable(503, "the broker is busy"),
         Err(_) => return unavailable(503, "the broker is stopping or out of order"),

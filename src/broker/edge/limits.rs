@@ -19,6 +19,8 @@ pub struct Limits {
     pub write: Duration,
     /// Bytes of a body.
     pub body_bytes: usize,
+    /// Bytes of a body of somebody without a valid token: strangers must not use up what all bodies together may have.
+    pub strangers_body: usize,
     /// Bytes of all bodies that are held at the same time.
     pub all_bodies: usize,
 }
@@ -33,6 +35,7 @@ impl Default for Limits {
             answer: Duration::from_secs(120),
             write: Duration::from_secs(30),
             body_bytes: 8 << 20,
+            strangers_body: 64 << 10,
             all_bodies: 64 << 20,
         }
     }

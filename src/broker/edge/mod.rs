@@ -1,7 +1,8 @@
 //! The edge: it owns the clients, so that the HTTP server behind it sees only clean requests over a few connections.
 //!
 //! Comes in: TCP connections from anybody. Goes out: whole requests within limits, one at a time from each client,
-//! over a fixed pool of connections to a private socket. It may not know what a request is about. One thread accepts,
+//! over a fixed pool of connections to a private socket. It may not know what a request is
+//! about, only whether a member sent it. One thread accepts,
 //! one thread with a small stack serves each client; both are bounded, and running out of file descriptors or threads
 //! costs the clients that send nothing their places, never the broker its life.
 mod clients;
@@ -25,8 +26,10 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::json;
 
+use super::auth::bearer;
 use super::live::LiveTeam;
 use super::log::Log;
+use crate::sys::clock::now_ms;
 use crate::sys::thread::{self, Joinable};
 use clients::{Client, Clients};
 use forward::{Ended, forward, status_line};
@@ -174,7 +177,8 @@ fn take_in(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
         return;
     }
     let Some(client) = shared.clients.admit(stream, peer.ip()) else {
-        return; // every place is held by a request in work
+        shared.log.line("no place for a client", &json!({"peer": peer.ip().to_string()}));
+        return;
     };
     let (sharing, guest) = (shared.clone(), client.clone());
     let started = thread::spawn("client", STACK, move || {
@@ -206,7 +210,15 @@ impl Drop for Leaving<'_> {
 /// One client, request after request.
 fn serve(shared: &Shared, client: &Client) {
     let allowed = |value: &str| host::allowed(value, &shared.bound, &shared.team.current().hosts);
-    let gate = Gate { limits: &shared.limits, budget: &shared.budget, host_allowed: &allowed };
+    let is_member = |value: &str| {
+        bearer(value).is_some_and(|token| shared.team.current().authenticate(token, now_ms()).is_some())
+    };
+    let gate = Gate {
+        limits: &shared.limits,
+        budget: &shared.budget,
+        host_allowed: &allowed,
+        is_member: &is_member,
+    };
     let mut input = Input::new(&client.stream);
     let mut first_byte = Instant::now() + shared.limits.head;
     loop {

@@ -62,6 +62,8 @@ pub struct Gate<'a> {
     pub budget: &'a Budget,
     /// Whether a `Host` value is meant for this broker.
     pub host_allowed: &'a dyn Fn(&str) -> bool,
+    /// Whether an `Authorization` value is a member's.
+    pub is_member: &'a dyn Fn(&str) -> bool,
 }
 
 impl<'a> Gate<'a> {
@@ -82,6 +84,7 @@ impl<'a> Gate<'a> {
             deadline = Instant::now() + self.limits.head;
         }
         let mut head: Option<Head> = None;
+        let mut most = Most { bytes: 0, beyond: TOO_LARGE };
         let (mut body, mut held) = (Vec::new(), self.budget.hold());
         loop {
             let mut rest = input.unread();
@@ -91,7 +94,7 @@ impl<'a> Gate<'a> {
             let mut dry = false;
             match part {
                 Some(Part::Head(found)) => {
-                    self.check(&found)?;
+                    most = self.check(&found)?;
                     deadline = Instant::now() + self.limits.body;
                     if rest.is_empty() && found.length != Length::Exact(0) {
                         go_on(&found, socket)?;
@@ -99,8 +102,8 @@ impl<'a> Gate<'a> {
                     head = Some(*found);
                 }
                 Some(Part::Body(data)) => {
-                    if body.len() + data.len() > self.limits.body_bytes {
-                        return Err(TOO_LARGE);
+                    if body.len() + data.len() > most.bytes {
+                        return Err(most.beyond);
                     }
                     if !held.grow(data.len()) {
                         return Err(refusal(503, "too many large requests at the same time"));
@@ -135,8 +138,8 @@ impl<'a> Gate<'a> {
         }
     }
 
-    /// What can be refused before the body has come.
-    fn check(&self, head: &Head) -> Result<(), Refusal> {
+    /// Refuse what can be refused before the body has come; give how large that may be.
+    fn check(&self, head: &Head) -> Result<Most, Refusal> {
         let mut hosts = head.headers.all("host");
         let host = hosts.next();
         if hosts.next().is_some() {
@@ -149,13 +152,29 @@ impl<'a> Gate<'a> {
             None if head.minor > 0 => return Err(refusal(400, "no Host")),
             _ => {}
         }
+        let announced = match head.length {
+            Length::Exact(n) => usize::try_from(n).map_err(|_| TOO_LARGE)?,
+            Length::Chunked => usize::MAX,
+            Length::UntilClose | Length::Switch => return Err(refusal(400, "a method of proxies")),
+        };
+        let anyone = self.limits.strangers_body;
+        let most = if announced <= anyone || head.headers.get("authorization").is_some_and(self.is_member) {
+            Most { bytes: self.limits.body_bytes, beyond: TOO_LARGE }
+        } else {
+            Most { bytes: anyone, beyond: refusal(401, "a body of this size requires a valid bearer token") }
+        };
         match head.length {
-            Length::Exact(n) if usize::try_from(n).is_ok_and(|n| n <= self.limits.body_bytes) => Ok(()),
-            Length::Exact(_) => Err(TOO_LARGE),
-            Length::Chunked => Ok(()),
-            Length::UntilClose | Length::Switch => Err(refusal(400, "a method of proxies")),
+            Length::Exact(_) if announced > self.limits.body_bytes => Err(TOO_LARGE),
+            Length::Exact(_) if announced > most.bytes => Err(most.beyond),
+            _ => Ok(most),
         }
     }
+}
+
+/// How large a body may be, and what happens beyond.
+struct Most {
+    bytes: usize,
+    beyond: Refusal,
 }
 
 const TOO_LARGE: Refusal = refusal(413, "the body is too large");
