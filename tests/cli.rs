@@ -202,3 +202,68 @@ fn a_reader_that_leaves_is_no_failure() {
     let ran = Finished::from(&child.wait_with_output().unwrap());
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
 }
+
+#[test]
+fn pruning_deletes_what_is_older_and_nothing_else() {
+    let home = support::ac7!();
+    let now = ac7::sys::clock::now_ms();
+    let old: Vec<String> = (0..450).map(|i| objective(now - 3_000_000_000 + i)).collect();
+    append(&file(&home, "ac7-activity.db"), &[old, vec![objective(now - 1000), objective(now)]].concat());
+    let refused = run(&home, &["prune-traces", "--older-than", "30d"]);
+    let want = "ac7 prune-traces: not confirmed: standard input is no terminal\n  fix: --yes\n";
+    assert_eq!((refused.code, refused.stdout.as_str(), refused.stderr.as_str()), (Some(2), "", want));
+    let count =
+        |db: &str| json_lines(&run(&home, &["traces", "--db", db, "--json", "--limit", "1000"]).stdout).len();
+    assert_eq!(count("ac7-activity.db"), 452);
+    let done = run(&home, &["prune-traces", "--older-than", "30D", "--yes", "--vacuum"]);
+    assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
+    let (first, second) = done.stdout.split_once('\n').unwrap();
+    assert!(
+        first.starts_with("deleted 450 rows older than 20")
+            && first.ends_with(" +00:00 in ./ac7-activity.db"),
+        "{first}"
+    );
+    assert!(second.starts_with("vacuumed: "), "{second}");
+    assert_eq!(count("ac7-activity.db"), 2);
+    let again = run(&home, &["prune-traces", "--older-than", "30d", "--yes", "--quiet"]);
+    assert_eq!((again.code, again.stdout.as_str(), again.stderr.as_str()), (Some(0), "", ""));
+    let memory = run(&home, &["prune-traces", "--older-than", "30d", "--yes", "--db", ":memory:"]);
+    assert_eq!(memory.code, Some(2));
+    let missing = run(&home, &["prune-traces", "--older-than", "30d", "--yes", "--db", "typo.db"]);
+    assert_eq!(missing.code, Some(1));
+    assert!(!file(&home, "typo.db").exists());
+}
+
+#[test]
+fn setup_prints_a_token_once() {
+    let home = support::ac7!();
+    let refused = run(&home, &["setup", "--non-interactive", "--team", "T"]);
+    let want = "ac7 setup: --member is required\n  fix: ac7 setup --member NAME\n";
+    assert_eq!((refused.code, refused.stdout.as_str(), refused.stderr.as_str()), (Some(2), "", want));
+    let args = ["setup", "--non-interactive", "--team", "T", "--member", "ann"];
+    let done = run(&home, &args);
+    assert_eq!(done.code, Some(0));
+    assert!(done.stdout.starts_with("ac7_") && done.stdout.lines().count() == 1, "{}", done.stdout);
+    assert!(!done.stderr.contains(done.stdout.trim()), "{}", done.stderr);
+    let again = run(&home, &args);
+    assert_eq!((again.code, again.stdout.as_str()), (Some(1), ""));
+    assert!(
+        again.stderr.starts_with("ac7 setup: a config already exists at ./ac7.json\n  fix: "),
+        "{}",
+        again.stderr
+    );
+    let bad = run(
+        &home,
+        &["setup", "--non-interactive", "--team", "T", "--member", "a b", "--config-path", "o.json"],
+    );
+    assert_eq!(bad.code, Some(1));
+    assert!(!file(&home, "o.json").exists());
+}
+
+#[test]
+fn serve_needs_a_team() {
+    let home = support::ac7!();
+    let ran = run(&home, &["serve", "--port", "0"]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stderr.starts_with("ac7 serve: ") && ran.stderr.contains("./ac7.json"), "{}", ran.stderr);
+}

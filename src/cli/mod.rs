@@ -9,7 +9,11 @@ pub mod flags;
 pub mod format;
 pub mod help;
 pub mod mdoc;
+mod progress;
+mod prune_traces;
 mod run;
+mod serve;
+mod setup;
 mod summary;
 pub mod terminal;
 pub mod text;
@@ -53,7 +57,8 @@ pub enum Group {
 }
 
 /// Every verb, in the order of the overview.
-pub const VERBS: &[&Verb] = &[&run::VERB, &traces::VERB, &traces::SHOW, &help::VERB];
+pub const VERBS: &[&Verb] =
+    &[&run::VERB, &traces::VERB, &traces::SHOW, &setup::VERB, &serve::VERB, &prune_traces::VERB, &help::VERB];
 
 const SUCCESS_OR_FAILURE: &[(&str, &str)] =
     &[("0", "done"), ("1", "it failed"), ("2", "the command line makes no sense")];

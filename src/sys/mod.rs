@@ -4,6 +4,7 @@
 pub mod clock;
 pub mod duration;
 pub mod file;
+pub mod interrupt;
 pub mod localtime;
 pub mod log;
 pub mod paths;

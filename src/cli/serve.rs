@@ -1,0 +1,121 @@
+//! `ac7 serve`: the broker.
+use std::path::PathBuf;
+
+use super::error::Error;
+use super::flags::{Flag, Operands, Parsed};
+use super::{Environment, Group, SUCCESS_OR_FAILURE, Verb, environment};
+use crate::broker::{self, ServeOptions};
+
+pub const VERB: Verb = Verb {
+    name: "serve",
+    group: Group::Operate,
+    summary: "Run the broker that a team shares",
+    operands: Operands::None,
+    flags: &[&[
+        Flag::value("host", "ADDRESS", "Where to listen; else $AC7_HOST").or("127.0.0.1"),
+        Flag::value("port", "PORT", "Where to listen; else $AC7_PORT; 0 is any free one").or("8717"),
+        Flag::value("db", "PATH", "The main database; else $AC7_DB_PATH").or("./ac7.db"),
+        Flag::value("activity-db", "PATH", "The activity database; else $AC7_ACTIVITY_DB_PATH")
+            .or("./ac7-activity.db"),
+        Flag::value("config-path", "PATH", "The team file; else $AC7_CONFIG_PATH").or("./ac7.json"),
+    ]],
+    examples: &[
+        ("ac7 serve", "serve this machine alone"),
+        ("ac7 serve --host 0.0.0.0 --port 8718", "serve the network"),
+    ],
+    exits: SUCCESS_OR_FAILURE,
+    see_also: &["ac7-serve(8)", "ac7-setup(8)"],
+    page: ("ac7-serve", include_str!("../../man/ac7-serve.8")),
+    run,
+};
+
+fn run(parsed: &Parsed) -> Result<u8, Error> {
+    broker::serve(options(parsed, &environment)?).map_err(|error| Error::Failed {
+        verb: VERB.name,
+        fix: fix(&error),
+        what: error.to_string(),
+    })?;
+    Ok(0)
+}
+
+fn fix(error: &broker::Error) -> Option<String> {
+    match error {
+        broker::Error::Listen { .. } => Some("another port with --port or AC7_PORT".to_string()),
+        _ => None,
+    }
+}
+
+/// An option wins over its variable.
+fn options(parsed: &Parsed, env: Environment) -> Result<ServeOptions, Error> {
+    let why = "it is not a number from 0 to 65535";
+    let port = match parsed.read("port", why, |text| text.parse().ok())? {
+        Some(port) => Some(port),
+        None => env("AC7_PORT")
+            .map(|value| {
+                let bad = Error::BadVariable { verb: VERB.name, name: "AC7_PORT", value: value.clone(), why };
+                value.parse().map_err(|_| bad)
+            })
+            .transpose()?,
+    };
+    let path = |flag: &'static str, name| parsed.path(flag).or_else(|| env(name).map(PathBuf::from));
+    Ok(ServeOptions {
+        host: parsed.text("host")?.or_else(|| env("AC7_HOST")),
+        port,
+        config_path: path("config-path", "AC7_CONFIG_PATH").unwrap_or_else(|| "./ac7.json".into()),
+        db: path("db", "AC7_DB_PATH").unwrap_or_else(|| "./ac7.db".into()),
+        activity_db: path("activity-db", "AC7_ACTIVITY_DB_PATH"),
+    })
+}
+
+/// The activity database that `ac7 serve` without options would use.
+#[must_use]
+pub fn activity_db(env: Environment) -> PathBuf {
+    // Without options only the port can be wrong, and it does not matter here.
+    let no_port = |name: &str| env(name).filter(|_| name != "AC7_PORT");
+    options(&Parsed::default(), &no_port).map_or_else(|_| PathBuf::new(), |options| options.activity_db())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use super::*;
+    use crate::cli::flags;
+
+    fn read(line: &str, env: &[(&str, &str)]) -> Result<ServeOptions, Error> {
+        let words = line.split(' ').filter(|w| !w.is_empty()).map(OsString::from).collect();
+        let parsed = flags::parse(VERB.name, VERB.flags, VERB.operands, words)?;
+        options(&parsed, &|name| env.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_string()))
+    }
+
+    #[test]
+    fn options_over_variables_over_defaults() {
+        let env = [
+            ("AC7_HOST", "::1"),
+            ("AC7_PORT", "1"),
+            ("AC7_DB_PATH", "e/main.db"),
+            ("AC7_CONFIG_PATH", "e/team.json"),
+        ];
+        let seen =
+            |o: ServeOptions| (o.host.clone(), o.port, o.config_path.clone(), o.db.clone(), o.activity_db());
+        let (host, path) = (|h: &str| Some(h.to_string()), |p: &str| PathBuf::from(p));
+        let line = "--host h --port 2 --db o.db --activity-db oa.db --config-path o.json";
+        let want = (host("h"), Some(2), path("o.json"), path("o.db"), path("oa.db"));
+        assert_eq!(seen(read(line, &env).unwrap()), want);
+        let want = (host("::1"), Some(1), path("e/team.json"), path("e/main.db"), path("e/main-activity.db"));
+        assert_eq!(seen(read("", &env).unwrap()), want);
+        let want = (None, None, path("./ac7.json"), path("./ac7.db"), path("./ac7-activity.db"));
+        assert_eq!(seen(read("", &[]).unwrap()), want);
+    }
+
+    #[test]
+    fn a_port_is_a_number() {
+        for (line, env, want) in [
+            ("--port 65536", "1", "ac7 serve: bad --port: 65536: it is not a number from 0 to 65535"),
+            ("", "http", "ac7 serve: bad AC7_PORT: http: it is not a number from 0 to 65535"),
+        ] {
+            let error = read(line, &[("AC7_PORT", env)]).unwrap_err();
+            assert_eq!((error.to_string().as_str(), error.code()), (want, 2));
+        }
+    }
+}
