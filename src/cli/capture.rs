@@ -42,7 +42,7 @@ pub const fn table(scope: &'static str) -> [Flag; 9] {
 
 /// Options that say how much is said.
 pub const TALK: &[Flag] = &[
-    Flag::switch("quiet", "Leave out the summary; losses are still told"),
+    Flag::switch("quiet", "Leave out the summary; what was tunnelled or lost is still told"),
     Flag::switch("json", "End with the summary as one line of JSON on standard error"),
 ];
 

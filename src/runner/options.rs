@@ -26,7 +26,7 @@ pub struct RunOptions {
 pub enum Destination {
     /// The local activity database, at this path or at its usual place.
     Local { db: Option<PathBuf> },
-    /// A broker. Without a token the one that is saved for exactly this URL is used.
+    /// A broker; without a token the run is refused.
     Broker { url: String, token: Option<String> },
 }
 
