@@ -3,7 +3,8 @@
 //! A folder holds `NN-HOST.req` and `NN-HOST.res`, the plaintext of one connection each way, and `expected.json`: the
 //! exchanges in order with their offsets, facts, and digests of their decoded bodies.
 use ac7::capture::exchange::{Body, Captured, Side, Target};
-use ac7::capture::reassemble::{Connection, Limits, may_be_model_call};
+use ac7::capture::extract::may_be_model_call;
+use ac7::capture::reassemble::{Connection, Limits};
 use ac7::sys::random::to_hex;
 use serde_json::Value;
 use std::path::{Path, PathBuf};

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 
 use super::exchange::Captured;
 use super::extract;
-use super::reassemble::{Connection, Limits, may_be_model_call};
+use super::reassemble::{Connection, Limits};
 use super::redact;
 use super::tap::{Message, Queue};
 use crate::activity::Event;
@@ -75,7 +75,7 @@ impl Tunnels {
     fn process(&mut self, message: Message, mut event: impl FnMut(Event)) {
         match message {
             Message::Open { tunnel, target } => {
-                let connection = Connection::new(target, Limits::default(), may_be_model_call);
+                let connection = Connection::new(target, Limits::default(), extract::may_be_model_call);
                 self.open.insert(tunnel, Tunnel { connection, ends: 0 });
             }
             Message::Data { tunnel, side, bytes, at } => {

@@ -84,6 +84,7 @@ impl LocalSink {
         let place = path.display().to_string();
         let ended = Ended(shared.clone());
         let started = thread::spawn("store", STACK, move || {
+            thread::give_way();
             let ended = ended;
             let shared = ended.0.clone();
             let late = shared.clone();

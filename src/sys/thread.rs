@@ -24,7 +24,7 @@ impl Joinable {
 /// Only where niceness belongs to a thread and not to the whole process.
 pub fn give_way() {
     #[cfg(target_os = "linux")]
-    let _ = rustix::process::nice(5);
+    let _ = rustix::process::nice(10);
 }
 
 /// Start a thread called `ac7-<name>` (the kernel shows 15 characters) with `stack` bytes of stack.

@@ -26,12 +26,19 @@ pub use fit::{LIMIT, fit};
 pub use opaque::{Note, Tunnel, note, refused, tunnel};
 
 use crate::activity::{About, Event, LlmEntry, LlmRequest, Session};
-use crate::capture::exchange::{Body, Captured, Exchange, Headers, ResponseHead, SocketCall};
+use crate::capture::exchange::{Body, Captured, Exchange, Headers, RequestHead, ResponseHead, SocketCall};
 use reply::{Answer, Reply, error_of};
 use route::{Route, Wire};
 
 /// Bytes of stack that a thread needs for extraction, redaction and [`fit`]: JSON may nest 128 levels.
 pub const STACK: usize = 512 * 1024;
+
+/// Whether a request goes to where models are called, so that it and its answer are worth keeping whole. The body's
+/// shape has the last word, in [`event`].
+#[must_use]
+pub fn may_be_model_call(request: &RequestHead) -> bool {
+    Route::of(&request.method, &request.target).is_some()
+}
 
 /// The event of whatever capture saw. Not redacted and not cut.
 #[must_use]

@@ -42,13 +42,6 @@ impl Default for Limits {
 /// Whether a request may be a model call, so that it and its response are to be retained whole.
 pub type Policy = fn(&RequestHead) -> bool;
 
-/// The usual policy: POST of JSON, or of a body that does not say what it is.
-#[must_use]
-pub fn may_be_model_call(request: &RequestHead) -> bool {
-    let json = |kind: &str| kind.to_ascii_lowercase().contains("json");
-    request.method == "POST" && request.headers.get("content-type").is_none_or(json)
-}
-
 /// One tunnel, or one connection of a plain proxy.
 pub struct Connection {
     target: Target,

@@ -1,5 +1,6 @@
 //! The property that matters most: whatever valid messages are sent, cut anywhere, the same messages come out.
 use super::*;
+use crate::capture::extract::may_be_model_call;
 
 /// Messages made by rote: what a framer must give back whatever the cuts.
 struct Pipeline {

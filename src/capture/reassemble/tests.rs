@@ -1,5 +1,6 @@
 use super::*;
 use crate::capture::exchange::{Body, Exchange};
+use crate::capture::extract::may_be_model_call;
 
 fn connection(limits: Limits) -> Connection {
     let target = Target { scheme: "https", host: "a.b".into(), port: 443 };
@@ -264,11 +265,11 @@ fn retains_whole_only_what_may_be_a_model_call() {
     let long = "0123456789";
     let response = format!("HTTP/1.1 200 OK~content-length: 10~~{long}");
     let cases = [
-        ("POST / HTTP/1.1~", true),
-        ("POST / HTTP/1.1~content-type: Application/JSON; charset=utf-8~", true),
-        ("POST / HTTP/1.1~content-type: text/plain~", false),
-        ("PUT / HTTP/1.1~content-type: application/json~", false),
-        ("GET / HTTP/1.1~", false),
+        ("POST /v1/messages?beta=true HTTP/1.1~", true),
+        ("POST /openai/deployments/x/chat/completions HTTP/1.1~content-type: application/json~", true),
+        ("POST /sink HTTP/1.1~content-type: application/json~", false),
+        ("PUT /v1/messages HTTP/1.1~content-type: application/json~", false),
+        ("GET /v1/messages HTTP/1.1~", false),
     ];
     for (head, whole) in cases {
         let given = play(limits, &[a(&format!("{head}content-length: 10~~{long}")), u(&response)]);
