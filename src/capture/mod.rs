@@ -8,6 +8,7 @@ pub mod exchange;
 pub mod extract;
 pub mod hello;
 pub mod plain;
+pub mod pool;
 pub mod proxy;
 pub mod reassemble;
 pub mod redact;

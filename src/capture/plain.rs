@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use super::dial::UpstreamProxy;
 use super::exchange::Target;
-use super::relay::{Link, Pool, STACK, Source, Way};
+use super::pool::Pool;
+use super::relay::{Link, STACK, Source, Way};
 use super::tap::Feed;
 use crate::http1::{Framer, Head, Part, Rules, Start, target};
 use crate::sys::thread;

@@ -10,7 +10,7 @@ use rustls::ClientConfig;
 use serde_json::json;
 
 use super::dial::Dialer;
-use super::relay::{Link, Pool};
+use super::relay::Link;
 use super::scope::{Memory, Rules};
 use super::tap::Queue;
 use super::tunnel::Tunnel;
@@ -45,7 +45,6 @@ pub(super) struct Shared {
     pub config: Config,
     pub queue: Arc<Queue>,
     pub log: Arc<Log>,
-    pub pool: Arc<Pool>,
     memory: Mutex<Memory>,
     links: Mutex<Links>,
     fewer: Condvar,
@@ -70,7 +69,6 @@ impl Proxy {
             config,
             queue,
             log,
-            pool: Arc::default(),
             memory: Mutex::default(),
             links: Mutex::default(),
             fewer: Condvar::new(),

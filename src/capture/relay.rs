@@ -14,15 +14,12 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use rustls::{ConnectionCommon, SideData};
 
+use super::pool::{LARGE, Pool};
 use super::tap::Feed;
 use crate::sys::thread;
 
 /// What a parked direction holds; larger buffers are lent while bytes move.
 const SMALL: usize = 2 * 1024;
-/// What moves at once.
-const LARGE: usize = 64 * 1024;
-/// Lent buffers that are kept for the next one who asks.
-const POOLED: usize = 16;
 /// When one direction has ended the other may go on; when it moves nothing for so long, the tunnel ends.
 const LINGER: Duration = Duration::from_secs(10);
 /// Relay threads are many and shallow, in a release build at least.
@@ -110,23 +107,6 @@ impl Way {
         match self {
             Way::Up => (&link.agent, upstream),
             Way::Down => (upstream, &link.agent),
-        }
-    }
-}
-
-/// Buffers that are lent to whoever has bytes to move.
-#[derive(Default)]
-pub struct Pool(Mutex<Vec<Vec<u8>>>);
-
-impl Pool {
-    fn lend(&self) -> Vec<u8> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
-    }
-
-    fn take_back(&self, buffer: Vec<u8>) {
-        let mut pool = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if pool.len() < POOLED {
-            pool.push(buffer);
         }
     }
 }
@@ -224,11 +204,10 @@ where
     let mut socket = Source::new(from, pool);
     let mut gone = false;
     // What came along with the handshake's last flight is already inside the source.
-    let (mut plain, mut end) = decrypt(source, &[]);
+    let (mut plain, mut end) = decrypt(source, &[], pool);
     loop {
         if !plain.is_empty() && !gone {
-            let mut out = pool.lend();
-            out.clear();
+            let mut out = pool.empty();
             encrypt(sink, &plain, &mut out);
             // An upstream that answers early and closes takes no more, but its answer is still on the way down: the
             // rest of the request is read and dropped, as the network would.
@@ -248,19 +227,20 @@ where
         }
         (plain, end) = match socket.receive() {
             Ok([]) => (Vec::new(), Some(End::Eof)),
-            Ok(bytes) => decrypt(source, bytes),
+            Ok(bytes) => decrypt(source, bytes, pool),
             Err(_) => (Vec::new(), Some(End::Broken(None))),
         };
     }
 }
 
 /// Put records into the source; gives the plaintext that comes out of them, and whether it is the last.
-fn decrypt<F, S>(source: &Mutex<F>, mut records: &[u8]) -> (Vec<u8>, Option<End>)
+fn decrypt<F, S>(source: &Mutex<F>, mut records: &[u8], pool: &Pool) -> (Vec<u8>, Option<End>)
 where
     F: DerefMut<Target = ConnectionCommon<S>>,
     S: SideData,
 {
-    let mut plain = Vec::new();
+    // Much comes into a lent buffer, which the capture worker gives back; little into one of its own size.
+    let mut plain = if records.len() >= LARGE / 2 { pool.empty() } else { Vec::new() };
     let mut source = source.lock().unwrap_or_else(PoisonError::into_inner);
     loop {
         if !records.is_empty() && source.read_tls(&mut records).is_err() {
@@ -400,11 +380,7 @@ impl<'a> Source<'a> {
     }
 
     fn buffer(&mut self) -> &mut [u8] {
-        let buffer = self.lent.get_or_insert_with(|| self.pool.lend());
-        if buffer.len() < LARGE {
-            buffer.resize(LARGE, 0);
-        }
-        buffer
+        self.lent.get_or_insert_with(|| self.pool.full())
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::exchange::{Side, Target};
+use super::pool::Pool;
 use crate::activity::Event;
 use crate::sys::clock;
 
@@ -63,6 +64,8 @@ pub struct Queue {
     state: Mutex<State>,
     wake: Condvar,
     tunnels: AtomicU64,
+    /// Where the buffers come from and go back to.
+    pub pool: Arc<Pool>,
 }
 
 impl Queue {

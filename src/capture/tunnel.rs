@@ -208,7 +208,7 @@ impl Tunnel {
         self.link.set_upstream(upstream.stream);
         let relay = Decrypted {
             link: self.link.clone(),
-            pool: self.shared.pool.clone(),
+            pool: self.shared.queue.pool.clone(),
             agent: Arc::new(Mutex::new(connection)),
             upstream: Arc::new(Mutex::new(upstream.connection)),
             up: tap.feed(Side::Agent),
@@ -289,7 +289,7 @@ impl Tunnel {
         self.log("tunnel decided", host, &[("decrypted", json!(false)), ("reason", json!(reason.word()))]);
         let (host, raw) = (host.to_string(), raw.to_vec());
         self.on_thread("up", relay::STACK, move |tunnel| {
-            relay::spliced(&tunnel.link, &tunnel.shared.pool, upstream, &raw)?;
+            relay::spliced(&tunnel.link, &tunnel.shared.queue.pool, upstream, &raw)?;
             tunnel.passed(&host, port, reason, None);
             Ok(())
         })
@@ -341,7 +341,7 @@ impl Tunnel {
         };
         let tap = self.shared.queue.open(target.clone());
         let feeds = (tap.feed(Side::Agent), tap.feed(Side::Upstream));
-        plain::forward(&self.link, &self.shared.pool, upstream, request, proxy, feeds)
+        plain::forward(&self.link, &self.shared.queue.pool, upstream, request, proxy, feeds)
     }
 
     fn log(&self, what: &str, host: &str, more: &[(&str, serde_json::Value)]) {

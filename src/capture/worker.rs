@@ -39,11 +39,12 @@ impl<C: Send + 'static> Worker<C> {
             let mut tunnels = Tunnels::default();
             while let Some(messages) = queue.take() {
                 for message in messages {
-                    tunnels.process(message, |mut event| {
+                    let done = tunnels.process(message, |mut event| {
                         redact::event(&mut event, &rules);
                         let json = extract::fit(&mut event);
                         take(&mut consumer, &event, json);
                     });
+                    queue.pool.take_back(done);
                 }
             }
             // The receiver is the worker's owner, who may have gone without asking for the consumer.
@@ -72,7 +73,9 @@ struct Tunnel {
 }
 
 impl Tunnels {
-    fn process(&mut self, message: Message, mut event: impl FnMut(Event)) {
+    /// Work a message in; gives its bytes back, which are done with.
+    fn process(&mut self, message: Message, mut event: impl FnMut(Event)) -> Vec<u8> {
+        let mut done = Vec::new();
         match message {
             Message::Open { tunnel, target } => {
                 let connection = Connection::new(target, Limits::default(), extract::may_be_model_call);
@@ -82,6 +85,7 @@ impl Tunnels {
                 if let Some(tunnel) = self.open.get_mut(&tunnel) {
                     tunnel.connection.feed(side, &bytes, at, &mut self.captured);
                 }
+                done = bytes;
             }
             Message::Gap { tunnel, side, lost, at } => {
                 if let Some(tunnel) = self.open.get_mut(&tunnel) {
@@ -102,5 +106,6 @@ impl Tunnels {
         for captured in self.captured.drain(..) {
             event(extract::event(&captured));
         }
+        done
     }
 }
