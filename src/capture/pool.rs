@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 /// Bytes of a lent buffer: what moves at once.
-pub const LARGE: usize = 64 * 1024;
+pub const LARGE: usize = 32 * 1024;
 /// Buffers of each kind that are kept for the next one who asks.
 const KEPT: usize = 16;
 

@@ -20,6 +20,8 @@ use crate::sys::thread;
 
 /// What a parked direction holds; larger buffers are lent while bytes move.
 const SMALL: usize = 2 * 1024;
+/// The most plaintext of one TLS record (RFC 8446 §5.1).
+const RECORD: usize = 16 * 1024;
 /// When one direction has ended the other may go on; when it moves nothing for so long, the tunnel ends.
 const LINGER: Duration = Duration::from_secs(10);
 /// Relay threads are many and shallow, in a release build at least.
@@ -243,8 +245,15 @@ where
     let mut plain = if records.len() >= LARGE / 2 { pool.empty() } else { Vec::new() };
     let mut source = source.lock().unwrap_or_else(PoisonError::into_inner);
     loop {
-        if !records.is_empty() && source.read_tls(&mut records).is_err() {
-            return (plain, Some(End::Broken(None)));
+        // A connection takes 4 KB at a time and looks for records only when asked to: one look a record is enough.
+        let mut fed = 0;
+        while !records.is_empty() && fed < RECORD {
+            match source.read_tls(&mut records) {
+                Ok(count) => fed += count,
+                // It is full: there is a whole record in it.
+                Err(_) if fed > 0 => break,
+                Err(_) => return (plain, Some(End::Broken(None))),
+            }
         }
         let state = source.process_new_packets();
         let mut reader = source.reader();

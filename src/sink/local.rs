@@ -21,6 +21,9 @@ const QUEUE_BYTES: usize = 64 << 20;
 const GROUP_EVENTS: usize = 256;
 const GROUP_BYTES: usize = 8 << 20;
 
+/// A commit costs as much for one event as for many: the first one waits this long for company.
+const GATHER: Duration = Duration::from_millis(100);
+
 /// The parser of a hostile event recurses some hundred times.
 const STACK: usize = 1 << 20;
 
@@ -57,6 +60,10 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn wait_for<'a>(&self, state: MutexGuard<'a, State>, time: Duration) -> MutexGuard<'a, State> {
+        self.changed.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner).0
+    }
+
     fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
     }
@@ -68,6 +75,12 @@ impl Shared {
 }
 
 impl State {
+    /// Whether there is no point in waiting for more events before a commit.
+    fn is_group(&self) -> bool {
+        let full = self.queue.len() >= GROUP_EVENTS || self.bytes >= GROUP_BYTES;
+        full || self.waiting || self.deadline.is_some()
+    }
+
     fn drop_events(&mut self, count: u64, reason: String) {
         self.dropped += count;
         if count > 0 {
@@ -103,6 +116,7 @@ impl Sink for LocalSink {
         let mut state = self.shared.lock();
         while state.bytes + event.json.len() > QUEUE_BYTES && !state.queue.is_empty() && !state.ended {
             state.waiting = true;
+            self.shared.changed.notify_all();
             state = self.shared.wait(state);
         }
         state.waiting = false;
@@ -112,8 +126,11 @@ impl Sink for LocalSink {
         }
         state.bytes += event.json.len();
         state.queue.push_back(event.json);
+        let wake = state.queue.len() == 1 || state.is_group();
         drop(state);
-        self.shared.changed.notify_all();
+        if wake {
+            self.shared.changed.notify_all();
+        }
     }
 
     fn close(mut self: Box<Self>, grace: Duration) -> Report {
@@ -189,6 +206,10 @@ impl Writer {
                 return None;
             }
             state = self.shared.wait(state);
+        }
+        let due = Instant::now() + GATHER;
+        while !state.is_group() && Instant::now() < due {
+            state = self.shared.wait_for(state, due.saturating_duration_since(Instant::now()));
         }
         if state.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             return None;
