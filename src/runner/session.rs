@@ -130,7 +130,8 @@ impl Error {
 pub fn run(options: &RunOptions) -> Result<Outcome, Error> {
     let signals = child::catch_signals().map_err(|why| Error::System { what: "catch signals", why })?;
     let started = Instant::now();
-    let log = Arc::new(Log::session("run"));
+    // Without a trace there is nothing to tell, and no file is made.
+    let log = Arc::new(if options.capture.is_some() { Log::session("run") } else { Log::default() });
     let capture =
         options.capture.as_ref().map(|c| Capturing::start(c, &options.destination, &log)).transpose()?;
     let environment = capture.as_ref().map(Capturing::environment).unwrap_or_default();
