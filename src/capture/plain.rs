@@ -1,7 +1,7 @@
 //! Plain requests through the proxy: `GET http://host/path`, one a connection (RFC 9112 §3.2.2).
 //!
-//! The upstream is asked to close after its answer, so that the end of the answer needs no parsing here and a second
-//! request, perhaps to another host, comes on a connection of its own.
+//! The upstream is asked to close after its answer, and for one that does not the connection is closed here, so that
+//! a second request, perhaps to another host, comes on a connection of its own.
 use std::io::{self, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::exchange::Target;
 use super::pool::Pool;
 use super::relay::{Link, STACK, Source, Way};
 use super::tap::Feed;
-use crate::http1::{Framer, Head, Part, Rules, Start, target};
+use crate::http1::{Asked, Framer, Head, Part, Rules, Start, target};
 use crate::sys::thread;
 
 /// A request in absolute form.
@@ -103,6 +103,7 @@ pub fn forward(
     let mut whole = !request.upgrade && through(&mut framer, &mut raw);
     // The trace has the head in origin form, as an upstream would see it.
     up.data(if proxy.is_some() { request.head(None) } else { head });
+    let mut answer = (!request.upgrade).then(|| Answer::to(&request.method));
     let back = {
         let (link, pool) = (link.clone(), pool.clone());
         thread::spawn("down", STACK, move || {
@@ -114,6 +115,9 @@ pub fn forward(
                     Ok(bytes) if to.write_all(bytes).is_ok() => {
                         link.count(Way::Down, bytes.len());
                         down.data(bytes.to_vec());
+                        if answer.as_mut().is_some_and(|answer| answer.ends_in(bytes)) {
+                            break to.shutdown(Shutdown::Write).is_err();
+                        }
                     }
                     _ => break true,
                 }
@@ -160,9 +164,55 @@ fn through(framer: &mut Framer, bytes: &mut &[u8]) -> bool {
     }
 }
 
+/// Follows an answer to its end.
+struct Answer {
+    framer: Framer,
+    /// The message that is under way comes before the answer (1xx).
+    interim: bool,
+}
+
+impl Answer {
+    fn to(method: &str) -> Answer {
+        let mut framer = Framer::responses(Rules::CAPTURE);
+        framer.answers(Asked::by(method));
+        Answer { framer, interim: false }
+    }
+
+    /// Whether the answer ends within the next `bytes`. One that cannot be framed ends with its connection.
+    fn ends_in(&mut self, mut bytes: &[u8]) -> bool {
+        loop {
+            match self.framer.next(&mut bytes) {
+                Ok(Some(Part::Head(head))) => {
+                    self.interim = matches!(head.start, Start::Response { status } if status < 200);
+                }
+                Ok(Some(Part::End)) if !self.interim => return true,
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => return false,
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_end_of_an_answer_is_seen() {
+        for (method, answer, want) in [
+            ("GET", &["HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\na", "b"][..], true),
+            ("GET", &["HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\na"], false),
+            ("HEAD", &["HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"], true),
+            ("POST", &["HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 204 X\r\n\r\n"], true),
+            ("POST", &["HTTP/1.1 100 Continue\r\n\r\n"], false),
+            ("GET", &["HTTP/1.1 200 OK\r\n\r\nuntil the end"], false),
+            ("GET", &["no HTTP", "\r\n\r\n"], false),
+        ] {
+            let mut following = Answer::to(method);
+            let ended = answer.iter().fold(false, |_, piece| following.ends_in(piece.as_bytes()));
+            assert_eq!(ended, want, "{answer:?}");
+        }
+    }
 
     fn request(raw: &str) -> Result<Request, String> {
         let mut bytes = raw.as_bytes();
