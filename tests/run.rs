@@ -1,0 +1,14 @@
+//! `ac7 run` as a user meets it: the real binary, real sockets, real TLS, real signals, and curl as the agent.
+#![cfg(test)]
+#[path = "run/bytes.rs"]
+mod bytes;
+#[path = "run/capture.rs"]
+mod capture;
+#[path = "run/exits.rs"]
+mod exits;
+#[path = "run/files.rs"]
+mod files;
+#[path = "run/lab.rs"]
+mod lab;
+#[path = "run/server.rs"]
+mod server;
