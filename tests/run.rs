@@ -10,5 +10,7 @@ mod exits;
 mod files;
 #[path = "run/lab.rs"]
 mod lab;
+#[path = "run/scope.rs"]
+mod scope;
 #[path = "run/server.rs"]
 mod server;

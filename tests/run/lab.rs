@@ -83,6 +83,11 @@ impl Lab {
         events(&self.db())
     }
 
+    /// The same while the session lives, and also before anything is stored.
+    pub fn stored(&self) -> Vec<Value> {
+        if Reader::open(&self.db()).is_ok() { self.events() } else { Vec::new() }
+    }
+
     /// The entry of the only event.
     pub fn entry(&self) -> Value {
         let events = self.events();
