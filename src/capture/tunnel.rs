@@ -84,6 +84,9 @@ impl Tunnel {
         agent.set_read_timeout(Some(HEAD_TIMEOUT))?;
         let Some(raw) = read_head(agent)? else { return Ok(()) };
         agent.set_read_timeout(None)?;
+        if raw.len() > MAX_HEAD {
+            return self.answer("400 Bad Request", "the head of a request to the proxy is at most 64 KB");
+        }
         let Ok(Some(Part::Head(head))) = Framer::requests(http1::Rules::CAPTURE).next(&mut &raw[..]) else {
             return self.answer("400 Bad Request", "this is not an HTTP request");
         };
@@ -351,7 +354,8 @@ impl Tunnel {
     }
 }
 
-/// A request's head, and not a byte more: what follows belongs to the tunnel. `None` if the agent left before.
+/// A request's head, and not a byte more: what follows belongs to the tunnel. `None` if the agent left before; more
+/// than [`MAX_HEAD`] bytes if it has no end there.
 fn read_head(mut agent: &TcpStream) -> io::Result<Option<Vec<u8>>> {
     let (mut head, mut ahead) = (Vec::new(), [0; 2048]);
     loop {
@@ -369,7 +373,7 @@ fn read_head(mut agent: &TcpStream) -> io::Result<Option<Vec<u8>>> {
             return Ok(Some(head));
         }
         if head.len() > MAX_HEAD {
-            return Err(io::Error::other("a proxy request's head is too long"));
+            return Ok(Some(head));
         }
     }
 }
