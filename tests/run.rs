@@ -6,6 +6,8 @@ mod bytes;
 mod capture;
 #[path = "run/exits.rs"]
 mod exits;
+#[path = "run/faults.rs"]
+mod faults;
 #[path = "run/files.rs"]
 mod files;
 #[path = "run/lab.rs"]
