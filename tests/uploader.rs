@@ -10,7 +10,6 @@ mod client;
 use std::collections::HashSet;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -388,39 +387,4 @@ fn a_distrusted_broker_is_the_reason_for_what_is_lost() {
     let why = report.reason.unwrap();
     assert!(why.starts_with("the broker could not be trusted for "), "{why}");
     assert!(why.ends_with(": nobody that this machine trusts has signed its certificate"), "{why}");
-}
-
-/// The half of the next test that runs in a process of its own, whose environment names a proxy.
-#[test]
-#[ignore = "run by proxy_variables_are_not_obeyed"]
-fn upload_in_a_proxied_environment() {
-    let (mut uploader, _) = start(&std::env::var("AC7_TEST_BROKER").unwrap());
-    push_all(&mut uploader, 0..3);
-    all_stored(&uploader.close(GRACE), 3);
-}
-
-/// This program again, to run one test in an environment of its own.
-fn rerun(test: &str) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", test, "--ignored"]);
-    command
-}
-
-fn passes(mut command: Command) {
-    let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && said.contains("1 passed"), "{said}");
-}
-
-#[test]
-fn proxy_variables_are_not_obeyed() {
-    let (broker, proxy) = (BrokerStub::start(), BrokerStub::start());
-    let mut command = rerun("upload_in_a_proxied_environment");
-    command.env("AC7_TEST_BROKER", broker.url()).env_remove("NO_PROXY").env_remove("no_proxy");
-    for name in ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "https_proxy", "http_proxy", "all_proxy"] {
-        command.env(name, proxy.url());
-    }
-    passes(command);
-    assert_eq!(broker.books.urls(), numbers(0..3));
-    assert!(proxy.books.lock().requests.is_empty());
 }

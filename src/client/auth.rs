@@ -88,15 +88,15 @@ pub fn resolve(flags: &Given, vars: &Given, file: Option<&AuthFile>) -> Result<A
     })
 }
 
-/// [`resolve`] with this process's environment; `saved` says whether auth.json counts (`ac7 run` must not upload
-/// because of a login that somebody once saved).
+/// [`resolve`] with this process's environment and auth.json. A login that somebody once saved does not say that it is
+/// to be used: that is the caller's to know ([`Access::told`]).
 ///
 /// # Errors
 /// As [`resolve`], and if auth.json is there but cannot be read.
-pub fn from_environment(flags: &Given, saved: bool) -> Result<Access, Error> {
+pub fn from_environment(flags: &Given) -> Result<Access, Error> {
     let var = |name| env::var(name).ok();
     let vars = Given { url: var("AC7_URL"), token: var("AC7_TOKEN"), ca_cert: var("AC7_CA_CERT") };
-    let path = if saved { paths::config_dir().map(|dir| dir.join("auth.json")) } else { None };
+    let path = paths::config_dir().map(|dir| dir.join("auth.json"));
     let file = match path.map(|path| (fs::read_to_string(&path), path)) {
         None => None,
         Some((Ok(text), path)) => Some(AuthFile { path, text }),

@@ -241,8 +241,10 @@ fn sink(destination: &Destination, options: &CaptureOptions, log: &Arc<Log>) -> 
         Destination::Broker { url, token } => {
             let given =
                 auth::Given { url: Some(url.clone()), token: token.clone(), ..auth::Given::default() };
-            let access = auth::from_environment(&given, false).map_err(Error::Client)?;
-            let ca_certs = options.ca_cert.iter().cloned().collect();
+            // A saved login counts here: somebody named this broker, or there would be another destination.
+            let access = auth::from_environment(&given).map_err(Error::Client)?;
+            let ca_certs =
+                options.ca_cert.as_ref().or(access.ca_cert.as_ref()).into_iter().cloned().collect();
             let proxy = CallerProxy::from_vars(url, upstream::variable);
             let how = client::Options { ca_certs, proxy, ..client::Options::default() };
             let token = access.require_token().map_err(Error::Client)?;

@@ -1,6 +1,6 @@
 //! Certificates made for a test, and a place to put them.
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
@@ -16,10 +16,6 @@ impl Scratch {
         let path = std::env::temp_dir().join(format!("ac7-test-{}", ac7::sys::random::hex::<6>()));
         fs::create_dir(&path).unwrap();
         Scratch(path)
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.0
     }
 
     pub fn file(&self, name: &str, text: &str) -> PathBuf {

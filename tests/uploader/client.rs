@@ -1,18 +1,17 @@
 //! The broker's client against real sockets.
-use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::thread;
 use std::time::Duration;
 
-use ac7::client::{CallerProxy, Client, Error, Failure, Options, auth};
+use ac7::client::{CallerProxy, Client, Error, Failure, Options};
 use ac7::http1::proxies::NoProxy;
 use rcgen::{BasicConstraints, IsCa};
 use serde_json::json;
 
 use crate::broker_stub::{BrokerStub, Step};
 use crate::certs::{Scratch, self_signed, signed, signed_by};
-use crate::{TOKEN, nobody, passes, rerun, trusting};
+use crate::{TOKEN, nobody, trusting};
 
 #[test]
 fn the_client_s_errors_read_as_the_seed_has_them() {
@@ -140,39 +139,4 @@ fn an_error_of_the_broker_is_shown_without_our_token_and_on_one_line() {
     assert!(text.contains("answered 500: bad [REDACTED] [31m zzz"), "{text}");
     assert!(text.len() < 300 && !text.contains(TOKEN));
     server.join().unwrap();
-}
-
-/// The half of the next test that runs with a home and variables of its own.
-#[test]
-#[ignore = "run by a_login_is_found_in_the_environment_and_in_auth_json"]
-fn look_for_a_login() {
-    let saved = std::env::var("AC7_TEST_SAVED").is_ok();
-    let access = auth::from_environment(&auth::Given::default(), saved).unwrap();
-    let found = format!("{} {} {}", access.url, access.token.as_deref().unwrap_or("none"), access.told);
-    assert_eq!(found, std::env::var("AC7_TEST_WANT").unwrap());
-}
-
-#[test]
-fn a_login_is_found_in_the_environment_and_in_auth_json() {
-    let scratch = Scratch::new();
-    fs::create_dir(scratch.path().join("ac7")).unwrap();
-    scratch
-        .file("ac7/auth.json", r#"{"schema":1,"entries":[{"url":"http://127.0.0.1:8717","token":"kept"}]}"#);
-    let cases: [(&[(&str, &str)], &str); 4] = [
-        (&[], "http://127.0.0.1:8717 none false"),
-        (&[("AC7_TEST_SAVED", "1")], "http://127.0.0.1:8717 kept false"),
-        (&[("AC7_TEST_SAVED", "1"), ("AC7_TOKEN", "mine")], "http://127.0.0.1:8717 mine true"),
-        (&[("AC7_TEST_SAVED", "1"), ("AC7_URL", "http://b")], "http://b none true"),
-    ];
-    for (variables, want) in cases {
-        let mut command = rerun("client::look_for_a_login");
-        for name in ["AC7_URL", "AC7_TOKEN", "AC7_TEST_SAVED"] {
-            command.env_remove(name);
-        }
-        command
-            .env("XDG_CONFIG_HOME", scratch.path())
-            .env("AC7_TEST_WANT", want)
-            .envs(variables.iter().copied());
-        passes(command);
-    }
 }
