@@ -1,5 +1,7 @@
 //! `ac7 run` as a user meets it: the real binary, real sockets, real TLS, real signals, and curl as the agent.
 #![cfg(test)]
+#[path = "support/broker_stub.rs"]
+mod broker_stub;
 #[path = "run/bytes.rs"]
 mod bytes;
 #[path = "run/capture.rs"]
@@ -16,3 +18,5 @@ mod lab;
 mod scope;
 #[path = "run/server.rs"]
 mod server;
+#[path = "run/upload.rs"]
+mod upload;
