@@ -18,6 +18,8 @@ mod lab;
 mod proxy;
 #[path = "run/scope.rs"]
 mod scope;
+#[path = "run/secrets.rs"]
+mod secrets;
 #[path = "run/server.rs"]
 mod server;
 #[path = "run/upload.rs"]
