@@ -314,6 +314,18 @@ fn a_database_that_takes_nothing_is_the_sessions_problem_alone() {
 }
 
 #[test]
+fn a_missing_folder_of_the_database_is_made_for_its_owner_alone() {
+    let mock = Mock::start(Options::default());
+    let lab = Lab::new(&[&mock]);
+    let db = lab.home.join("new/deep/a.db");
+    let done = call_into(&lab, &db, &mock);
+    assert!(!done.stderr.contains("dropped"), "{}", done.stderr);
+    assert_eq!(events(&db).len(), 1);
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&db), mode(db.parent().unwrap())), (0o600, 0o700));
+}
+
+#[test]
 fn a_database_that_is_locked_for_long_costs_events_and_five_seconds_at_most() {
     let mock = Mock::start(Options::default());
     let lab = Lab::new(&[&mock]);

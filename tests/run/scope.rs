@@ -298,5 +298,6 @@ fn a_name_that_is_an_address_is_served_too() {
     let mut tls = held.tls("127.0.0.1", mock.port, held.client());
     tls.write_all(b"HEAD /v1/models HTTP/1.1\r\n\r\n").unwrap();
     assert!(read_head(&mut tls).starts_with("HTTP/1.1 200 "));
+    drop(tls);
     held.finish();
 }

@@ -1,11 +1,12 @@
 //! Uploading to a broker: in order, once, and never at the agent's cost.
 use std::collections::HashSet;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use rustls::ServerConfig;
 use serde_json::{Value, json};
 use support::mock::{Mock, Options};
@@ -13,7 +14,7 @@ use support::run::{free_port, wait_until};
 use support::tls::{self, Authority, Leaf};
 
 use crate::broker_stub::{BrokerStub, Shared, Step};
-use crate::lab::{Held, Lab, MODEL, Tls, call, finish, post, read_head, url};
+use crate::lab::{Held, Lab, MODEL, Tls, call, finish, post, read_head, signal, spawn, url};
 
 /// The token that the stub takes.
 const TOKEN: &str = "ac7_good";
@@ -331,4 +332,33 @@ fn a_broker_and_its_token_are_found_in_flag_variable_and_file_but_only_if_told()
     }
     assert_eq!(other.books.lock().requests.len(), 0);
     assert_eq!(broker.books.lock().events[0]["entry"]["method"], Value::from("GET"));
+}
+
+#[test]
+fn from_setup_to_the_teams_own_broker() {
+    let mock = Mock::start(Options::default());
+    let lab = Lab::new(&[&mock]);
+    let made = lab.home.run(["setup", "--non-interactive", "--team", "T", "--member", "ann"]);
+    let token = made.stdout.trim_end();
+    let mut broker = spawn(&lab.home.ac7(["serve", "--port", "0"]));
+    let mut lines = BufReader::new(broker.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let first = lines.next().unwrap();
+    let url_ = first.strip_prefix("ac7 serve: listening on ").unwrap();
+    let mut command = lab.command(&["--url", url_], &["curl", "-sS", "-o", "/dev/null"]);
+    command.args([
+        "-H",
+        "content-type: application/json",
+        "-d",
+        &call(true),
+        &url(MODEL, &mock, "/v1/messages"),
+    ]);
+    let done = finish(command.env("AC7_TOKEN", token));
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    assert!(done.stderr.ends_with(&format!("ac7: sent to {url_}\n")), "{}", done.stderr);
+    signal(&broker, Signal::TERM);
+    lines.for_each(drop);
+    assert_eq!(broker.wait().unwrap().code(), Some(0));
+    let rows = lab.home.traces(&lab.home.join("home/ac7-activity.db"));
+    assert_eq!(rows.len(), 1);
+    assert_eq!((&rows[0]["memberName"], &rows[0]["event"]["kind"]), (&json!("ann"), &json!("llm_exchange")));
 }
