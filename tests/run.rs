@@ -14,6 +14,8 @@ mod faults;
 mod files;
 #[path = "run/lab.rs"]
 mod lab;
+#[path = "run/load.rs"]
+mod load;
 #[path = "run/proxy.rs"]
 mod proxy;
 #[path = "run/scope.rs"]

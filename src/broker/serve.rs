@@ -3,12 +3,13 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use rustix::fs::Mode;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
+use rustix::process::{Resource, Rlimit, setrlimit, umask};
 use serde_json::json;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::{Broker, Config, Error, Limits, Log, WORKERS};
+use crate::sys::limits;
 
 /// File descriptors that are not clients': private socket, databases, log, listener.
 const RESERVED: u64 = 64 + 4 * WORKERS as u64;
@@ -58,7 +59,7 @@ pub fn serve(options: ServeOptions) -> Result<(), Error> {
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
     #[cfg(target_os = "linux")]
     let _ = rustix::thread::set_no_new_privs(true);
-    let limits = Limits { clients: clients_for(raise_files()), ..Limits::default() };
+    let limits = Limits { clients: clients_for(limits::raise_files(WANTED_FILES)), ..Limits::default() };
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|error| Error::System { what: "listen to signals", error })?;
     let log = Log::stderr();
@@ -84,18 +85,6 @@ pub fn serve(options: ServeOptions) -> Result<(), Error> {
     broker.stop();
     log.line("stopped", &json!({}));
     Ok(())
-}
-
-/// Raise the soft limit of open files as far as it goes; give what it is then.
-fn raise_files() -> u64 {
-    let now = getrlimit(Resource::Nofile);
-    let most = now.maximum.map_or(WANTED_FILES, |hard| hard.min(WANTED_FILES));
-    let have = now.current.unwrap_or(WANTED_FILES);
-    if have >= most {
-        return have;
-    }
-    let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: now.maximum });
-    if raised.is_ok() { most } else { have }
 }
 
 /// How many clients a limit of open files allows: one descriptor each.

@@ -29,6 +29,7 @@ impl<C: Send + 'static> Worker<C> {
     /// No thread to be had.
     pub fn start(
         queue: Arc<Queue>,
+        limits: Limits,
         rules: redact::Rules,
         mut consumer: C,
         take: fn(&mut C, &Event, String),
@@ -36,7 +37,7 @@ impl<C: Send + 'static> Worker<C> {
         let (give, result) = sync_channel(1);
         let thread = thread::spawn("capture", STACK, move || {
             thread::give_way();
-            let mut tunnels = Tunnels::default();
+            let mut tunnels = Tunnels { limits, open: HashMap::new(), captured: Vec::new() };
             while let Some(messages) = queue.take() {
                 for message in messages {
                     let done = tunnels.process(message, |mut event| {
@@ -61,8 +62,8 @@ impl<C: Send + 'static> Worker<C> {
 }
 
 /// The tunnels that are open, by number.
-#[derive(Default)]
 struct Tunnels {
+    limits: Limits,
     open: HashMap<u64, Tunnel>,
     captured: Vec<Captured>,
 }
@@ -78,7 +79,7 @@ impl Tunnels {
         let mut done = Vec::new();
         match message {
             Message::Open { tunnel, target } => {
-                let connection = Connection::new(target, Limits::default(), extract::may_be_model_call);
+                let connection = Connection::new(target, self.limits, extract::may_be_model_call);
                 self.open.insert(tunnel, Tunnel { connection, ends: 0 });
             }
             Message::Data { tunnel, side, bytes, at } => {

@@ -24,7 +24,7 @@ pub const DESTINATION: &[Flag] = &[
 
 /// Options that say what is captured, for a verb whose scope is `scope` unless told otherwise.
 #[must_use]
-pub const fn table(scope: &'static str) -> [Flag; 9] {
+pub const fn table(scope: &'static str) -> [Flag; 10] {
     [
         Flag::value("scope", "agent|all|model", "Which hosts are decrypted").or(scope),
         Flag::value("trace-host", "HOST", "Treat HOST and its subdomains as a model host").many(),
@@ -36,6 +36,7 @@ pub const fn table(scope: &'static str) -> [Flag; 9] {
         Flag::value("upstream-proxy", "URL|none", "Reach upstreams through this proxy")
             .or("HTTPS_PROXY, NO_PROXY"),
         Flag::value("redact-pattern", "PREFIX", "Redact words that begin with PREFIX too").many(),
+        Flag::value("retain", "MIB", "Keep at most MIB of each message of a model call").or("16"),
         Flag::switch("no-trace", "Capture nothing: no proxy, no CA, no environment"),
     ]
 }
@@ -90,6 +91,7 @@ pub fn options(parsed: &Parsed, env: Environment) -> Result<Option<CaptureOption
         ca_cert,
         upstream_proxy: parsed.read_secret("upstream-proxy", proxy, proxy_choice)?.unwrap_or_default(),
         redact_patterns: parsed.read_all("redact-pattern", secret, redact_pattern)?,
+        retain: parsed.read("retain", "it is not a whole number from 1 to 1024", mebibytes)?,
     };
     Ok((!parsed.has("no-trace")).then_some(options))
 }
@@ -123,6 +125,12 @@ fn host_pattern(text: &str) -> Option<HostPattern> {
 fn redact_pattern(text: &str) -> Option<String> {
     let valid = (3..=64).contains(&text.len()) && text.chars().all(|c| c.is_ascii_graphic());
     valid.then(|| text.to_string())
+}
+
+/// A number of MiB as bytes.
+fn mebibytes(text: &str) -> Option<usize> {
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
+    text.parse::<usize>().ok().filter(|n| digits && (1..=1024).contains(n)).map(|n| n << 20)
 }
 
 fn proxy_choice(text: &str) -> Option<ProxyChoice> {

@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn everything_said_is_heard() {
         let line = "--scope model --trace-host LLM.corp --trace-only a.b --trace-only [::1] --trace-skip *.c.d \
-                    --connect-to H:443:127.0.0.1:9 --connect-to ::[::1]: --ca-cert c.pem --redact-pattern corp_ \
+                    --connect-to H:443:127.0.0.1:9 --connect-to ::[::1]: --ca-cert c.pem --redact-pattern corp_ --retain 3 \
                     --upstream-proxy none --quiet --json prog --flag";
         let options = read(line, &[("AC7_CA_CERT", "e.pem")]).unwrap();
         assert_eq!((options.quiet, options.json), (true, true));
@@ -130,7 +130,7 @@ mod tests {
         );
         assert_eq!(capture.ca_cert, Some(PathBuf::from("c.pem")), "the option wins over the variable");
         assert_eq!(capture.upstream_proxy, ProxyChoice::Direct);
-        assert_eq!(capture.redact_patterns, ["corp_"]);
+        assert_eq!((capture.redact_patterns, capture.retain), (vec!["corp_".to_string()], Some(3 << 20)));
         let proxy = read("--upstream-proxy http://u:secret@proxy:3128 x", &[]).unwrap();
         assert!(!format!("{proxy:?}").contains("secret"));
         assert!(matches!(proxy.capture.unwrap().upstream_proxy, ProxyChoice::Url(p) if p.port == 3128));
@@ -158,6 +158,7 @@ mod tests {
             ("--connect-to a:1:b:0 -- x", "ac7 run: bad --connect-to: "),
             ("--connect-to a:1:b:2:c -- x", "ac7 run: bad --connect-to: "),
             ("--connect-to [::1]x:1:b:2 -- x", "ac7 run: bad --connect-to: "),
+            ("--retain 0 -- x", "ac7 run: bad --retain: 0: it is not a whole number"),
             ("--redact-pattern ab -- x", "ac7 run: bad --redact-pattern: ab: it is not 3 to 64"),
             (
                 "--upstream-proxy socks5://u:secret@h -- x",

@@ -57,6 +57,8 @@ pub struct CaptureOptions {
     pub upstream_proxy: ProxyChoice,
     /// Beginnings of further secrets, 3 to 64 characters each.
     pub redact_patterns: Vec<String>,
+    /// Bytes of each message of a model call that are kept, if not the usual number.
+    pub retain: Option<usize>,
 }
 
 /// Which proxy the upstreams are reached through.

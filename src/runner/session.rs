@@ -15,6 +15,7 @@ use super::upstream::{self, BadProxy};
 use crate::activity::{Event, What};
 use crate::agents::command;
 use crate::capture::proxy::{self, Proxy};
+use crate::capture::reassemble::Limits;
 use crate::capture::redact;
 use crate::capture::tap::Queue;
 use crate::capture::worker::Worker;
@@ -23,11 +24,13 @@ use crate::client::{self, CallerProxy, Client, auth};
 use crate::sink::uploader::Uploader;
 use crate::sink::{Encoded, LocalSink, Report, Sink};
 use crate::sys::log::Log;
-use crate::sys::{paths, user};
+use crate::sys::{limits, paths, user};
 use crate::tls::{self, SessionCa};
 
 /// Tunnels of the child's own children may still be moving bytes when it ends.
 const TUNNELS_GRACE: Duration = Duration::from_secs(2);
+/// Open files that are of use: some thousand tunnels.
+const FILES: u64 = 16_384;
 /// The seed's bound for the way of the last events to where they go.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -137,6 +140,8 @@ pub fn run(options: &RunOptions) -> Result<Outcome, Error> {
     let environment = capture.as_ref().map(Capturing::environment).unwrap_or_default();
     let child = child::start(&options.command, &environment, signals).map_err(Error::Start)?;
     log.line("child started", &[]);
+    // Two descriptors a tunnel; not for the command, which may be too old for so many.
+    limits::raise_files(FILES);
     let code = child.wait().map_err(Error::Wait)?;
     log.line("child ended", &[("code", json!(code))]);
     let elapsed = started.elapsed();
@@ -185,8 +190,10 @@ impl Capturing {
         let sink = sink(destination, options, log)?;
         let queue = Queue::new();
         let consumer = Consumer { totals: Totals::default(), sink, log: log.clone() };
+        let usual = Limits::default();
+        let limits = Limits { whole: options.retain.unwrap_or(usual.whole), ..usual };
         let redaction = redact::Rules::new(&options.redact_patterns).map_err(Error::Pattern)?;
-        let worker = Worker::start(queue.clone(), redaction, consumer, Consumer::take)
+        let worker = Worker::start(queue.clone(), limits, redaction, consumer, Consumer::take)
             .map_err(|why| Error::System { what: "start a thread", why })?;
         let config = proxy::Config { rules: upstream::rules(options), dialer, trust, ca };
         let proxy = Proxy::start(config, queue.clone(), log.clone())
@@ -221,10 +228,16 @@ impl Capturing {
             ),
         };
         log.line("sink closed", &[("stored", json!(report.stored)), ("dropped", json!(report.dropped))]);
-        let note = |dir: std::path::PathBuf| {
-            format!("$TMPDIR cannot be written; certificates were kept in {}", dir.display())
-        };
-        Captured { totals, report, connections, notes: fallback.map(note).into_iter().collect() }
+        let mut notes = Vec::new();
+        if let Some(place) = fallback {
+            notes.push(format!("$TMPDIR cannot be written; certificates were kept in {}", place.display()));
+        }
+        if upstream::variable("NODE_TLS_REJECT_UNAUTHORIZED").is_some_and(|value| value == "0") {
+            notes.push(
+                "NODE_TLS_REJECT_UNAUTHORIZED=0 is not obeyed; AC7_CA_CERT names a root to trust".into(),
+            );
+        }
+        Captured { totals, report, connections, notes }
     }
 }
 

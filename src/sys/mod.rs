@@ -5,6 +5,7 @@ pub mod clock;
 pub mod duration;
 pub mod file;
 pub mod interrupt;
+pub mod limits;
 pub mod localtime;
 pub mod log;
 pub mod paths;
