@@ -69,7 +69,7 @@ pub fn main(args: Vec<OsString>) -> u8 {
     dispatch(args).unwrap_or_else(|error| {
         let code = error.code();
         if code != 0 {
-            eprintln!("{error}");
+            terminal::say(error);
         }
         code
     })

@@ -3,7 +3,7 @@ use crate::runner::{self, options::RunOptions};
 
 use super::error::Error;
 use super::flags::{Flag, Operands, Parsed};
-use super::{Environment, Group, Verb, capture, environment, summary};
+use super::{Environment, Group, Verb, capture, environment, summary, terminal};
 
 const CAPTURE: &[Flag] = &capture::table("all");
 
@@ -36,10 +36,10 @@ fn run(parsed: &Parsed) -> Result<u8, Error> {
         fix: why.fix(),
     })?;
     for line in summary::lines(&outcome, options.quiet || options.json) {
-        eprintln!("ac7: {line}");
+        terminal::say(format_args!("ac7: {line}"));
     }
     if options.json {
-        eprintln!("{}", summary::json_line(&outcome));
+        terminal::say(summary::json_line(&outcome));
     }
     Ok(outcome.code)
 }

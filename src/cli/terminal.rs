@@ -1,4 +1,5 @@
 //! What standard output and the locale can show; the pager.
+use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::process::{Command, Stdio};
 use std::{env, path::Path};
@@ -48,6 +49,12 @@ impl Screen {
     pub fn style(&self, code: &str, text: &str) -> String {
         if self.colour && !text.is_empty() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() }
     }
+}
+
+/// A line for the user on standard error. Where it cannot be written nobody listens, and the exit status says the rest:
+/// `eprintln!` would panic and replace it.
+pub fn say(line: impl Display) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// Whether standard output is a terminal.

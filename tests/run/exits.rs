@@ -44,6 +44,22 @@ fn the_exit_code_is_the_commands_own_or_a_shells() {
 }
 
 #[test]
+fn the_exit_code_stays_when_nobody_hears_what_is_said() {
+    let home = support::ac7!();
+    for (args, want) in [
+        (&["run", "--", "sh", "-c", "exit 7"][..], 7),
+        (&["run", "--json", "--", "true"], 0),
+        (&["run", "--", "no-such-program-x"], 127),
+        (&["run"], 2),
+        (&["nosuchverb"], 2),
+    ] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let status = home.ac7(args).stderr(full).status().unwrap();
+        assert_eq!(status.code(), Some(want), "{args:?}");
+    }
+}
+
+#[test]
 fn a_command_line_without_sense_is_2() {
     let home = support::ac7!();
     for (args, want) in [
