@@ -1,8 +1,11 @@
 //! What curl asks a provider, as it is recorded, while curl gets what it would have got without us.
+use std::io::{Read, Write};
+
 use serde_json::{Value, json};
 use support::mock::{ANSWER, Coding, Fault, Mock, Options};
 
-use crate::lab::{Lab, MODEL, call, url};
+use crate::lab::{Held, Lab, MODEL, call, read_head, url};
+use crate::server::Server;
 
 const JSON: [&str; 2] = ["-H", "content-type: application/json"];
 
@@ -144,24 +147,29 @@ fn one_connection_carries_many_exchanges() {
 
 #[test]
 fn a_chunked_upload_waits_for_100_continue() {
-    let mock = Mock::start(Options::default());
-    let lab = Lab::new(&[&mock]);
     let long = "word ".repeat(100_000);
     let body = json!({"model": "claude-x", "messages": [{"role": "user", "content": long}]}).to_string();
-    let file = lab.home.join("body");
-    std::fs::write(&file, &body).unwrap();
-    let data = format!("@{}", file.display());
-    let url = url(MODEL, &mock, "/v1/messages");
-    let headers = ["-H", "Transfer-Encoding: chunked", "-H", "Expect: 100-continue"];
-    let args = [&JSON[..], &headers, &["-v", "--data-binary", &data, &url]].concat();
-    let done = lab.curl(&["--quiet"], &args);
-    assert_eq!(done.code, Some(0), "{}", done.stderr);
-    assert!(done.stderr.contains("< HTTP/1.1 100 Continue"), "{}", done.stderr);
-    let seen = &mock.seen()[0];
-    assert_eq!((seen.size, seen.header("transfer-encoding")), (body.len() as u64, Some("chunked")));
-    let entry = lab.entry();
-    assert_eq!(entry["request"]["messages"][0]["content"][0]["text"], long.as_str());
-    assert_eq!((&entry["response"]["status"], entry.get("truncated")), (&json!(200), None));
+    for plain in [false, true] {
+        let mock = Mock::start(Options { plain, ..Options::default() });
+        let lab = Lab::new(&[&mock]);
+        let file = lab.home.join("body");
+        std::fs::write(&file, &body).unwrap();
+        let data = format!("@{}", file.display());
+        let mut url = url(MODEL, &mock, "/v1/messages");
+        if plain {
+            url = url.replace("https:", "http:");
+        }
+        let headers = ["-H", "Transfer-Encoding: chunked", "-H", "Expect: 100-continue"];
+        let args = [&JSON[..], &headers, &["-v", "--data-binary", &data, &url]].concat();
+        let done = lab.curl(&["--quiet"], &args);
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+        assert!(done.stderr.contains("< HTTP/1.1 100 Continue"), "{}", done.stderr);
+        let seen = &mock.seen()[0];
+        assert_eq!((seen.size, seen.header("transfer-encoding")), (body.len() as u64, Some("chunked")));
+        let entry = lab.entry();
+        assert_eq!(entry["request"]["messages"][0]["content"][0]["text"], long.as_str());
+        assert_eq!((&entry["response"]["status"], entry.get("truncated")), (&json!(200), None));
+    }
 }
 
 #[test]
@@ -262,4 +270,52 @@ fn an_error_in_the_middle_of_a_stream_is_kept() {
     assert_eq!(entry["error"], json!({"type": "overloaded_error", "message": "Overloaded"}));
     assert_eq!(entry["response"]["stopReason"], "error");
     assert_eq!(entry["response"]["messages"][0]["content"][0]["text"], "Hello from");
+}
+
+#[test]
+fn a_websocket_passes_and_is_counted() {
+    const HEAD: &str =
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
+    fn serve(wire: &mut (impl Read + Write)) {
+        assert!(read_head(wire).starts_with("GET /socket HTTP/1.1\r\n"));
+        wire.write_all(HEAD.as_bytes()).unwrap();
+        let mut frame = [0; 8];
+        wire.read_exact(&mut frame).unwrap();
+        assert_eq!(frame, MASKED);
+        wire.write_all(b"\x81\x05world\x88\x00").unwrap();
+        wire.flush().unwrap();
+        let _ = wire.read(&mut frame);
+    }
+    /// A text frame with "hi" under a mask of zeroes, as a client sends it (RFC 6455 §5.2).
+    const MASKED: [u8; 8] = *b"\x81\x82\0\0\0\0hi";
+    fn ask(wire: &mut (impl Read + Write), target: &str) {
+        let upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: eA==\r\nSec-WebSocket-Version: 13";
+        wire.write_all(format!("GET {target} HTTP/1.1\r\nHost: x\r\n{upgrade}\r\n\r\n").as_bytes()).unwrap();
+        assert_eq!(read_head(wire), HEAD);
+        wire.write_all(&MASKED).unwrap();
+        let mut frames = [0; 9];
+        wire.read_exact(&mut frames).unwrap();
+        assert_eq!(&frames, b"\x81\x05world\x88\0");
+    }
+    let plain = Server::start(|mut tcp| serve(&mut tcp));
+    let (secured, pem) = Server::tls(&[], |mut tls| serve(&mut tls));
+    let lab = Lab::trusting(&pem);
+    let held = Held::start(&lab, &[]);
+    ask(&mut held.tls(MODEL, secured.port, held.client()), "/socket");
+    ask(&mut held.proxy(), &format!("http://{MODEL}:{}/socket", plain.port));
+    held.finish();
+    let events = lab.events();
+    assert_eq!(events.len(), 2, "{events:#?}");
+    for event in events {
+        let entry = &event["entry"];
+        assert_eq!((&entry["status"], &entry["method"]), (&json!(101), &json!("GET")), "{entry}");
+        assert_eq!(
+            entry["socket"],
+            json!({"messagesUp": 1, "messagesDown": 1, "bytesUp": 2, "bytesDown": 5})
+        );
+        assert_eq!(
+            (&entry["requestBodyPreview"], &entry["responseBodyPreview"]),
+            (&json!("hi"), &json!("world"))
+        );
+    }
 }
