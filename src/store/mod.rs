@@ -1,12 +1,13 @@
 //! The SQLite files: schema, migrations, queries.
 //!
 //! Comes in: events as their JSON text, checked here on the way. Goes out: rows, with the same JSON text. Each
-//! database has a folder of its own ([`activity`]); how a file is opened, brought up to date and reported as broken
+//! database has a folder of its own ([`activity`], [`main`]); how a file is opened, brought up to date and reported as broken
 //! is shared ([`file`]). This room opens no sockets, starts no threads, and knows neither runner nor broker.
 pub mod activity;
 mod column;
 mod error;
 mod file;
+pub mod main;
 mod pack;
 mod recent;
 

@@ -1,0 +1,100 @@
+//! The main database: what flows while the broker runs. Who the members are stands in the team file, not here.
+//!
+//! Comes in: hashes of session cookies, ids of tokens, steps of one-time codes, and the time. Goes out: the same, as
+//! long as it counts. It holds no secret in the clear. [`Store`] may be used from any thread; a process has one.
+mod schema;
+mod session;
+#[cfg(test)]
+mod tests;
+mod token;
+mod totp;
+
+pub use session::Session;
+pub use totp::{Attempt, Tries};
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+use super::error::{Error, Fault};
+use super::file::Stop;
+use schema::KIND;
+
+/// The main database. Each operation that writes is one transaction; SQLite lets one run after the other, and no lock
+/// of ours is held meanwhile.
+pub struct Store {
+    path: PathBuf,
+    /// Connections nobody uses now. There are never more than there were users at the same time.
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl Store {
+    /// Open the database; it is made, 0600, if it is not there (its directory 0700), and brought up to this version's
+    /// schema.
+    ///
+    /// # Errors
+    /// See [`Error`]. Waits up to 5 s for another program's lock.
+    pub fn open(path: &Path) -> Result<Store, Error> {
+        let store = Store { path: path.to_path_buf(), idle: Mutex::default() };
+        let first = store.connect()?;
+        store.give_back(first);
+        Ok(store)
+    }
+
+    fn connect(&self) -> Result<Connection, Error> {
+        KIND.open_writer(&self.path, &(Arc::new(|| false) as Stop))
+    }
+
+    fn give_back(&self, conn: Connection) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(conn);
+    }
+
+    /// A connection that failed is not used again.
+    fn with<T>(&self, work: impl FnOnce(&mut Connection) -> Result<T, Fault>) -> Result<T, Error> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut conn = idle.map_or_else(|| self.connect(), Ok)?;
+        let result = work(&mut conn).map_err(|fault| fault.at(&self.path))?;
+        self.give_back(conn);
+        Ok(result)
+    }
+
+    /// One transaction that writes: all of `work` is on the disk when this returns, or none.
+    fn write<T>(&self, work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T, Error> {
+        self.with(|conn| {
+            let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let result = work(&tx)?;
+            tx.commit()?;
+            Ok(result)
+        })
+    }
+
+    /// Forget what no longer counts at `now_ms` (since the epoch): sessions that have ended, old failures, times of
+    /// tokens that are not among `tokens`.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn sweep(&self, now_ms: u64, tokens: &[&str]) -> Result<(), Error> {
+        self.write(|tx| {
+            session::sweep(tx, now_ms)?;
+            totp::sweep(tx, now_ms)?;
+            token::sweep(tx, tokens)
+        })
+    }
+
+    /// Forget everything about a member: for one that was deleted, since a later one may have the same name.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn forget(&self, member: &str) -> Result<(), Error> {
+        self.write(|tx| {
+            session::end_all(tx, member, None)?;
+            totp::forget(tx, member)
+        })
+    }
+}
+
+/// As SQLite has it: times and counts of ours never come near the limit.
+fn integer(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,190 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::thread;
+
+use super::*;
+use crate::sys::random;
+
+/// A database in a folder that goes away with the test.
+struct Temp(PathBuf);
+
+impl Temp {
+    fn new() -> (Temp, Store) {
+        let folder = std::env::temp_dir().join(format!("ac7-main-{}", random::hex::<8>()));
+        let store = Store::open(&folder.join("ac7.db")).unwrap();
+        (Temp(folder), store)
+    }
+}
+
+impl Drop for Temp {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+const MINUTE: u64 = 60_000;
+
+fn session(member: &str, expires: u64) -> Session {
+    Session { member: member.into(), created: 1, seen: 1, expires }
+}
+
+#[test]
+fn the_file_is_private_ours_and_not_from_the_future() {
+    let (temp, store) = Temp::new();
+    let path = temp.0.join("ac7.db");
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    store.with(|conn| Ok(conn.pragma_update(None, "user_version", 99)?)).unwrap();
+    drop(store);
+    let newer = Store::open(&path).err().unwrap();
+    assert!(newer.to_string().contains("schema 99 of a newer ac7"), "{newer}");
+    let other = temp.0.join("activity.db");
+    drop(crate::store::activity::Store::open(&other).unwrap());
+    let refused = Store::open(&other).err().unwrap();
+    assert!(refused.to_string().ends_with("it is not an ac7 main database"), "{refused}");
+}
+
+#[test]
+fn a_session_counts_until_it_ends() {
+    let (_temp, store) = Temp::new();
+    let (a, b, c) = ([1; 32], [2; 32], [3; 32]);
+    for (hash, member) in [(&a, "ann"), (&b, "ann"), (&c, "bob")] {
+        store.begin_session(hash, &session(member, 100)).unwrap();
+    }
+    assert_eq!(store.session(&a, 99).unwrap(), Some(session("ann", 100)));
+    assert_eq!(store.session(&a, 100).unwrap(), None);
+    assert_eq!(store.session(&[9; 32], 1).unwrap(), None);
+    store.prolong_session(&a, 50, 200).unwrap();
+    assert_eq!(store.session(&a, 150).unwrap().unwrap().seen, 50);
+
+    store.end_sessions("ann", Some(&a)).unwrap();
+    let alive = |store: &Store| [&a, &b, &c].map(|hash| store.session(hash, 2).unwrap().is_some());
+    assert_eq!(alive(&store), [true, false, true]);
+    store.prolong_session(&b, 3, 300).unwrap();
+    assert_eq!(alive(&store), [true, false, true], "an ended one stays ended");
+    store.end_session(&c).unwrap();
+    assert_eq!(alive(&store), [true, false, false]);
+    store.sweep(200, &[]).unwrap();
+    assert_eq!(alive(&store), [false; 3]);
+}
+
+#[test]
+fn the_latest_use_of_a_token_is_kept_while_the_token_is() {
+    let (_temp, store) = Temp::new();
+    let used = |pairs: &[(&str, u64)]| {
+        let owned: Vec<_> = pairs.iter().map(|(id, at)| ((*id).to_string(), *at)).collect();
+        store.tokens_used(&owned).unwrap();
+    };
+    used(&[("t1", 10), ("t2", 20)]);
+    used(&[("t1", 5), ("t2", 30)]);
+    let uses = store.token_uses().unwrap();
+    assert_eq!((uses["t1"], uses["t2"]), (10, 30));
+    store.sweep(0, &["t2", "t3"]).unwrap();
+    assert_eq!(store.token_uses().unwrap().into_keys().collect::<Vec<_>>(), ["t2"]);
+}
+
+#[test]
+fn too_many_failures_close_the_door_for_a_while() {
+    let (_temp, store) = Temp::new();
+    let counted = |tries, at| matches!(store.begin_attempt(tries, at).unwrap(), Attempt::Counted(_));
+    let start = 100 * MINUTE;
+    for i in 0..5 {
+        assert!(counted(Tries::Of("ann"), start + i * MINUTE), "{i}");
+    }
+    let full = store.begin_attempt(Tries::Of("ann"), start + 5 * MINUTE).unwrap();
+    assert_eq!(full, Attempt::Later(10 * MINUTE));
+    assert!(counted(Tries::Of("bob"), start + 5 * MINUTE), "another member is not concerned");
+    assert!(counted(Tries::Of("ann"), start + 15 * MINUTE), "the first one is forgotten");
+    assert!(!counted(Tries::Of("ann"), start + 15 * MINUTE));
+    store.forget_totp("ann").unwrap();
+    assert!(counted(Tries::Of("ann"), start + 15 * MINUTE));
+
+    for i in 0..10 {
+        assert!(counted(Tries::Unnamed, start), "{i}");
+    }
+    assert_eq!(store.begin_attempt(Tries::Unnamed, start).unwrap(), Attempt::Later(15 * MINUTE));
+    store.sweep(start + 15 * MINUTE, &[]).unwrap();
+    assert!(counted(Tries::Unnamed, start), "swept");
+}
+
+#[test]
+fn a_step_is_accepted_once() {
+    let (_temp, store) = Temp::new();
+    let attempt = |tries| match store.begin_attempt(tries, 1).unwrap() {
+        Attempt::Counted(id) => id,
+        Attempt::Later(_) => panic!("the door is closed"),
+    };
+    let accept = |step| store.accept_step(attempt(Tries::Of("ann")), "ann", step).unwrap();
+    assert!(accept(7));
+    assert!(!accept(7));
+    assert!(!accept(6));
+    assert!(accept(8));
+    for _ in 0..20 {
+        let id = attempt(Tries::Of("ann"));
+        store.take_back_attempt(id).unwrap();
+    }
+    store.forget_totp("ann").unwrap();
+    assert!(accept(8), "a new secret begins anew");
+    assert!(store.accept_step(attempt(Tries::Unnamed), "bob", 8).unwrap());
+
+    // One success without a name takes back itself alone: else whoever has a code could guess others' for ever.
+    for _ in 0..9 {
+        attempt(Tries::Unnamed);
+    }
+    let last = attempt(Tries::Unnamed);
+    assert!(store.accept_step(last, "bob", 9).unwrap());
+    attempt(Tries::Unnamed);
+    assert!(matches!(store.begin_attempt(Tries::Unnamed, 1).unwrap(), Attempt::Later(_)));
+}
+
+#[test]
+fn attempts_at_the_same_time_share_one_limit() {
+    let (_temp, store) = Temp::new();
+    let counted = thread::scope(|scope| {
+        let tries: Vec<_> = (0..8)
+            .map(|_| {
+                scope.spawn(|| {
+                    let one = || store.begin_attempt(Tries::Of("ann"), 1).unwrap();
+                    (0..3).filter(|_| matches!(one(), Attempt::Counted(_))).count()
+                })
+            })
+            .collect();
+        tries.into_iter().map(|t| t.join().unwrap()).sum::<usize>()
+    });
+    assert_eq!(counted, 5);
+}
+
+#[test]
+fn a_deleted_member_leaves_nothing() {
+    let (_temp, store) = Temp::new();
+    store.begin_session(&[1; 32], &session("ann", 100)).unwrap();
+    let Attempt::Counted(id) = store.begin_attempt(Tries::Of("ann"), 1).unwrap() else { panic!() };
+    assert!(store.accept_step(id, "ann", 7).unwrap());
+    store.forget("ann").unwrap();
+    assert_eq!(store.session(&[1; 32], 2).unwrap(), None);
+    let Attempt::Counted(id) = store.begin_attempt(Tries::Of("ann"), 1).unwrap() else { panic!() };
+    assert!(store.accept_step(id, "ann", 7).unwrap());
+}
+
+#[test]
+fn the_queries_use_their_indices() {
+    let (_temp, store) = Temp::new();
+    for sql in [
+        "SELECT member FROM session WHERE hash = x'00' AND expires > 1",
+        "DELETE FROM session WHERE member = 'a' AND hash IS NOT x'00'",
+        "DELETE FROM session WHERE expires <= 1",
+        "SELECT at FROM totp_failure WHERE member IS 'a' AND at > 1 AND at <= 2 ORDER BY at DESC LIMIT 1 OFFSET 4",
+        "DELETE FROM totp_failure WHERE at <= 1",
+        "DELETE FROM totp_failure WHERE id = 1 OR member = 'a'",
+    ] {
+        let plan: Vec<String> = store
+            .with(|conn| {
+                let mut explain = conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;
+                let rows = explain.query_map([], |row| row.get(3))?;
+                Ok(rows.collect::<rusqlite::Result<_>>()?)
+            })
+            .unwrap();
+        let bad = |line: &String| line.contains("SCAN") || line.contains("TEMP B-TREE");
+        assert!(!plan.iter().any(bad), "{sql}: {plan:?}");
+    }
+}

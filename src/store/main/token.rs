@@ -1,0 +1,41 @@
+//! When tokens were last used.
+use std::collections::HashMap;
+
+use rusqlite::{Transaction, params};
+
+use super::{Store, integer};
+use crate::store::column::uint;
+use crate::store::error::Error;
+
+impl Store {
+    /// Note when tokens, by id, were last used, in ms since the epoch. All of it is one transaction.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn tokens_used(&self, used: &[(String, u64)]) -> Result<(), Error> {
+        self.write(|tx| {
+            let sql = "INSERT INTO token (id, used) VALUES (?, ?)
+                       ON CONFLICT (id) DO UPDATE SET used = max(used, excluded.used)";
+            let mut insert = tx.prepare(sql)?;
+            used.iter().try_for_each(|(id, at)| insert.execute(params![id, integer(*at)]).map(drop))
+        })
+    }
+
+    /// When each token was last used, by id.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn token_uses(&self) -> Result<HashMap<String, u64>, Error> {
+        self.with(|conn| {
+            let mut select = conn.prepare("SELECT id, used FROM token")?;
+            let rows = select.query_map([], |row| Ok((row.get(0)?, uint(row, 1)?)))?;
+            Ok(rows.collect::<rusqlite::Result<_>>()?)
+        })
+    }
+}
+
+/// Forget the tokens that are not among `known`.
+pub(super) fn sweep(tx: &Transaction<'_>, known: &[&str]) -> rusqlite::Result<()> {
+    let known = serde_json::to_string(known).unwrap_or_default();
+    tx.execute("DELETE FROM token WHERE id NOT IN (SELECT value FROM json_each(?))", [known]).map(drop)
+}
