@@ -4,18 +4,22 @@
 //! It never keeps, shows or logs a token: one is returned once, by the function that makes it, and only its SHA-256
 //! is written. It may not know of HTTP.
 mod file;
+mod kek;
 mod member;
 mod permission;
 mod setup;
 mod team;
 mod token;
+mod totp;
 
 pub use file::{Stamp, TeamFile};
+pub use kek::{Kek, KekPlace};
 pub use member::{Member, Role, valid_name};
 pub use permission::Permission;
 pub use setup::{SetupDone, SetupOptions, setup};
 pub use team::Team;
 pub use token::{Minted, Token, hash_of, mint};
+pub use totp::{TotpSecret, is_code};
 
 use std::fmt;
 use std::io;
@@ -36,6 +40,10 @@ pub enum Error {
     Invalid { path: PathBuf, invalid: Invalid },
     /// Something a caller wants written breaks a rule of the file.
     Refused(Invalid),
+    /// A sealed field cannot be opened: the key is missing, or it is another one.
+    Sealed { member: String, field: &'static str, file: PathBuf },
+    /// There is something in the place of the key that is none: `$AC7_KEK` (`variable`), or the file.
+    NoKey { file: PathBuf, variable: bool },
     /// The operating system says no.
     Io { action: &'static str, path: PathBuf, error: io::Error },
 }
@@ -52,6 +60,18 @@ impl fmt::Display for Error {
             }
             Error::Invalid { path, invalid } => write!(f, "{}: {invalid}", path.display()),
             Error::Refused(invalid) => write!(f, "{invalid}"),
+            Error::Sealed { member, field, file } => write!(
+                f,
+                "KekResolutionError: cannot decrypt {field} of {member}: the key in AC7_KEK or {} is missing or another \
+                 one: restore it, or give the member a new secret with ac7 enroll --member {member}",
+                file.display()
+            ),
+            Error::NoKey { variable: true, .. } => f.write_str("AC7_KEK is not 32 bytes of base64"),
+            Error::NoKey { file, .. } => write!(
+                f,
+                "{} is not 32 bytes of base64: restore it, or remove it to have a new key made",
+                file.display()
+            ),
             Error::Io { action, path, error } => write!(f, "cannot {action} {}: {error}", path.display()),
         }
     }

@@ -1,21 +1,18 @@
 //! The first team file: a team, its first member with every permission, and that member's token, shown once.
 use std::fs;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::Map;
 
 use super::Error;
 use super::file::{TeamFile, beside, lock};
+use super::kek::ensure_kek;
 use super::member::{Member, Role};
 use super::permission::Permission;
 use super::team::Team;
 use super::token::mint;
 use crate::sys::clock::now_ms;
-use crate::sys::file::{create_private, ensure_private_dir};
-use crate::sys::random;
+use crate::sys::file::ensure_private_dir;
 
 /// What to set up.
 #[derive(Clone, Debug)]
@@ -92,19 +89,5 @@ fn first_file(options: &SetupOptions, tokens: Vec<super::Token>) -> TeamFile {
         port: None,
         hosts: Vec::new(),
         more: Map::new(),
-    }
-}
-
-/// Make the key that seals fields of the file, unless there is one: what it sealed would be lost with it.
-fn ensure_kek(path: &Path) -> Result<bool, Error> {
-    let line = format!("{}\n", STANDARD.encode(random::bytes::<32>()));
-    let written = create_private(path).and_then(|mut file| {
-        file.write_all(line.as_bytes())?;
-        file.sync_all()
-    });
-    match written {
-        Ok(()) => Ok(false),
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(true),
-        Err(error) => Err(Error::Io { action: "write", path: path.to_path_buf(), error }),
     }
 }
