@@ -162,21 +162,30 @@ impl TeamFile {
 
     /// Read the file, change it and write it back, alone among all programs that do so.
     ///
-    /// What is written is checked by the same rules as what is read.
+    /// What is written is checked by the same rules as what is read, and somebody keeps the right to manage members.
     ///
     /// # Errors
-    /// Those of [`TeamFile::load`] and of `change`, a change that breaks a rule of the file, or a failed write; the old
-    /// file then stands untouched.
+    /// Those of [`TeamFile::load`] and of `change`, a change that breaks a rule of the file or takes that right from
+    /// the last who has it, or a failed write; the old file then stands untouched.
     pub fn update<T>(
         path: &Path,
         change: impl FnOnce(&mut TeamFile) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let _held = lock(path)?;
         let (mut file, _) = TeamFile::load(path)?;
+        let was_managed = file.is_managed();
         let result = change(&mut file)?;
+        if was_managed && !file.is_managed() {
+            return Err(Error::LastAdmin);
+        }
         TeamFile::from_json(&file.to_json()).map_err(Error::Refused)?;
         file.write(path)?;
         Ok(result)
+    }
+
+    /// Whether there is a member who may manage members.
+    fn is_managed(&self) -> bool {
+        self.members.iter().any(|m| self.allows(m, Permission::MembersManage))
     }
 
     /// The member called `name`.

@@ -3,6 +3,7 @@
 //! A sealed field is `{"v":1,"iv":…,"ct":…}`: AES-256-GCM (NIST SP 800-38D) with a fresh 12-byte IV and the tag at the
 //! end of `ct`, both base64. Member and field name are authenticated with it: what was sealed for one place cannot be
 //! put in another.
+use std::env;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use crate::sys::file::create_private;
 use crate::sys::random;
 
 /// Where the key is. It is read anew each time: secrets are rare, and a key that was put back counts at once.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct KekPlace {
     /// `<config>.kek`.
     pub file: PathBuf,
@@ -30,9 +31,10 @@ pub struct KekPlace {
 pub struct Kek(LessSafeKey);
 
 impl KekPlace {
-    /// The key of a team file; `variable` is the value of `$AC7_KEK`, if it is set.
+    /// The key of a team file; an empty `$AC7_KEK` counts as none.
     #[must_use]
-    pub fn of(config: &Path, variable: Option<String>) -> KekPlace {
+    pub fn of(config: &Path) -> KekPlace {
+        let variable = env::var("AC7_KEK").ok().filter(|text| !text.is_empty());
         KekPlace { file: beside(config, ".kek"), variable }
     }
 

@@ -3,6 +3,8 @@ use serde_json::{Map, Value, json};
 
 use super::team::{others, text_within};
 use super::token::Token;
+use super::totp::{self, TotpSecret};
+use super::{Error, KekPlace};
 use crate::activity::{Invalid, Reader};
 
 /// A person or an agent.
@@ -16,6 +18,8 @@ pub struct Member {
     /// Names of permissions and of presets, as the file has them.
     pub permissions: Vec<String>,
     pub tokens: Vec<Token>,
+    /// The sealed secret of one-time codes, for [`Member::totp_secret`] to open.
+    pub sealed_totp: Option<Value>,
     /// Fields this version does not know.
     pub more: Map<String, Value>,
 }
@@ -37,7 +41,7 @@ pub fn valid_name(name: &str) -> bool {
 }
 
 /// Fields of a member that are not additive.
-const FIELDS: [&str; 5] = ["name", "role", "instructions", "permissions", "tokens"];
+const FIELDS: [&str; 6] = ["name", "role", "instructions", "permissions", "tokens", totp::FIELD];
 
 impl Member {
     /// The member's JSON in the file.
@@ -49,8 +53,23 @@ impl Member {
         out.insert("instructions".into(), json!(self.instructions));
         out.insert("permissions".into(), json!(self.permissions));
         out.insert("tokens".into(), self.tokens.iter().map(Token::to_json).collect());
+        if let Some(sealed) = &self.sealed_totp {
+            out.insert(totp::FIELD.into(), sealed.clone());
+        }
         out.extend(self.more.clone());
         Value::Object(out)
+    }
+
+    /// The secret of the member's one-time codes, if there is one.
+    ///
+    /// # Errors
+    /// [`Error::Sealed`]: it cannot be opened.
+    pub fn totp_secret(&self, kek: &KekPlace) -> Result<Option<TotpSecret>, Error> {
+        let Some(sealed) = &self.sealed_totp else { return Ok(None) };
+        let text = kek.open(&self.name, totp::FIELD, sealed)?;
+        let broken =
+            || Error::Sealed { member: self.name.clone(), field: totp::FIELD, file: kek.file.clone() };
+        TotpSecret::parse(&text).map(Some).ok_or_else(broken)
     }
 
     pub(super) fn read(at: &Reader<'_>) -> Result<Member, Invalid> {
@@ -66,6 +85,7 @@ impl Member {
             instructions: at.field("instructions").optional(text)?.unwrap_or_default(),
             permissions: list("permissions")?.iter().map(Reader::string).collect::<Result<_, _>>()?,
             tokens: list("tokens")?.iter().map(Token::read).collect::<Result<_, _>>()?,
+            sealed_totp: at.field(totp::FIELD).present().cloned(),
             more: others(at, &FIELDS),
         })
     }
@@ -78,7 +98,7 @@ impl Role {
         json!({"title": self.title, "description": self.description})
     }
 
-    fn read(at: &Reader<'_>) -> Result<Role, Invalid> {
+    pub(super) fn read(at: &Reader<'_>) -> Result<Role, Invalid> {
         let text = |r: &Reader<'_>| text_within(r, 0, 512);
         Ok(Role {
             title: text_within(&at.field("title"), 1, 64)?,

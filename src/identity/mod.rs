@@ -1,8 +1,10 @@
 //! Who may do what: the team file `ac7.json` with its members, permissions and token hashes.
 //!
-//! Comes in: the file's bytes, a token somebody presents. Goes out: members and what they may do, a rewritten file.
+//! Comes in: the file's bytes, a token somebody presents, changes. Goes out: members and what they may do, a rewritten
+//! file.
 //! It never keeps, shows or logs a token: one is returned once, by the function that makes it, and only its SHA-256
 //! is written. It may not know of HTTP.
+mod change;
 mod file;
 mod kek;
 mod member;
@@ -12,6 +14,7 @@ mod team;
 mod token;
 mod totp;
 
+pub use change::{MemberChange, NewMember, TeamChange, read_preset};
 pub use file::{Stamp, TeamFile};
 pub use kek::{Kek, KekPlace};
 pub use member::{Member, Role, valid_name};
@@ -40,6 +43,16 @@ pub enum Error {
     Invalid { path: PathBuf, invalid: Invalid },
     /// Something a caller wants written breaks a rule of the file.
     Refused(Invalid),
+    /// There is no member of that name.
+    NoMember(String),
+    /// There is a member of that name already.
+    MemberExists(String),
+    /// The member has no token of that id.
+    NoToken { member: String },
+    /// There is no preset of that name.
+    NoPreset(String),
+    /// Nobody could manage members any more.
+    LastAdmin,
     /// A sealed field cannot be opened: the key is missing, or it is another one.
     Sealed { member: String, field: &'static str, file: PathBuf },
     /// There is something in the place of the key that is none: `$AC7_KEK` (`variable`), or the file.
@@ -60,6 +73,13 @@ impl fmt::Display for Error {
             }
             Error::Invalid { path, invalid } => write!(f, "{}: {invalid}", path.display()),
             Error::Refused(invalid) => write!(f, "{invalid}"),
+            Error::NoMember(name) => write!(f, "there is no member {name}"),
+            Error::MemberExists(name) => write!(f, "there is a member {name} already"),
+            Error::NoToken { member } => write!(f, "{member} has no such token"),
+            Error::NoPreset(name) => write!(f, "there is no preset {name}"),
+            Error::LastAdmin => f.write_str(
+                "nobody would have the members.manage permission any more: give it to another member first",
+            ),
             Error::Sealed { member, field, file } => write!(
                 f,
                 "KekResolutionError: cannot decrypt {field} of {member}: the key in AC7_KEK or {} is missing or another \

@@ -83,6 +83,7 @@ fn first_file(options: &SetupOptions, tokens: Vec<super::Token>) -> TeamFile {
             instructions: String::new(),
             permissions: Permission::ALL.iter().map(|p| p.name().to_string()).collect(),
             tokens,
+            sealed_totp: None,
             more: Map::new(),
         }],
         host: None,

@@ -230,3 +230,75 @@ fn updates_at_the_same_time_lose_nothing() {
     let (file, _) = TeamFile::load(&path).unwrap();
     assert_eq!(file.members[0].tokens.len(), 21);
 }
+
+#[test]
+fn the_last_who_manages_members_cannot_be_lost() {
+    let folder = Folder::new();
+    let path = folder.0.join("ac7.json");
+    setup(&options(&path)).unwrap();
+    let role = || Role { title: "x".into(), description: String::new() };
+    let none = || MemberChange { role: None, instructions: None, permissions: Some(Vec::new()) };
+    let update = |change: &dyn Fn(&mut TeamFile) -> Result<(), Error>| TeamFile::update(&path, change);
+    let add = |name: &'static str, permission: &'static str| {
+        move |file: &mut TeamFile| {
+            let permissions = vec![permission.to_string()];
+            let new = NewMember { name: name.into(), role: role(), instructions: String::new(), permissions };
+            file.add_member(new, Some("ann"), 7).map(drop)
+        }
+    };
+    let before = fs::read(&path).unwrap();
+    for refused in
+        [update(&|file| file.change_member("ann", none())), update(&|file| file.remove_member("ann"))]
+    {
+        assert!(matches!(refused, Err(Error::LastAdmin)));
+    }
+    assert_eq!(fs::read(&path).unwrap(), before);
+
+    update(&add("bob", "admin")).unwrap();
+    update(&|file| file.remove_member("ann")).unwrap();
+    for refused in [
+        update(&|file| file.remove_preset("admin").map(drop)),
+        update(&|file| file.set_preset("admin", vec![Permission::TeamManage])),
+    ] {
+        assert!(matches!(refused, Err(Error::LastAdmin)), "his right is the preset's");
+    }
+    let (file, _) = TeamFile::load(&path).unwrap();
+    assert_eq!(file.members[0].tokens[0].created_by.as_deref(), Some("ann"));
+
+    for (change, want) in [
+        (add("bob", "admin"), "there is a member bob already"),
+        (add("cat", "fly"), "permissions[0] is neither a permission nor a preset"),
+    ] {
+        assert_eq!(update(&change).unwrap_err().to_string(), want);
+    }
+}
+
+#[test]
+fn a_rotation_leaves_one_token_and_a_revocation_one_less() {
+    let mut file = TeamFile::from_json(&with("/members/0/more", json!(1))).unwrap();
+    assert!(matches!(file.revoke("ann", "nope"), Err(Error::NoToken { .. })));
+    assert!(matches!(file.rotate("zed", None, 0), Err(Error::NoMember(_))));
+    let fresh = file.rotate("ann", Some("ann"), 5).unwrap();
+    assert_eq!(file.members[0].tokens, std::slice::from_ref(&fresh.token));
+    assert!(file.authenticate(&fresh.text, 5).is_some());
+    file.revoke("ann", &fresh.token.id).unwrap();
+    assert!(file.authenticate(&fresh.text, 5).is_none());
+}
+
+#[test]
+fn a_sealed_secret_is_the_members_own() {
+    let mut file = TeamFile::from_json(&with("/members/0/more", json!(1))).unwrap();
+    let folder = Folder::new();
+    let kek = KekPlace { file: folder.0.join("kek"), variable: None };
+    assert!(file.members[0].totp_secret(&kek).unwrap().is_none());
+    let secret = TotpSecret::new();
+    let sealed = secret.seal(&kek, "ann").unwrap();
+    assert_eq!(mode(&kek.file), 0o600, "a key is made where there is none");
+    file.set_totp("ann", sealed.clone()).unwrap();
+    let file = TeamFile::from_json(&file.to_json()).unwrap();
+    assert_eq!(file.members[0].totp_secret(&kek).unwrap().unwrap().base32(), secret.base32());
+    fs::remove_file(&kek.file).unwrap();
+    assert!(matches!(file.members[0].totp_secret(&kek), Err(Error::Sealed { field: "totpSecret", .. })));
+    fs::write(&kek.file, "x").unwrap();
+    assert!(matches!(secret.seal(&kek, "ann"), Err(Error::NoKey { variable: false, .. })));
+}

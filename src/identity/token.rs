@@ -26,6 +26,8 @@ pub struct Token {
     pub last_used_at: Option<u64>,
     /// The first moment at which it no longer opens anything; `None` for never.
     pub expires_at: Option<u64>,
+    /// The member who asked for it; `None` if nobody was asked who they are.
+    pub created_by: Option<String>,
     /// Fields this version does not know.
     pub more: Map<String, Value>,
 }
@@ -49,6 +51,7 @@ pub fn mint(label: &str, origin: &str, now: u64) -> Minted {
         created_at: now,
         last_used_at: None,
         expires_at: None,
+        created_by: None,
         more: Map::new(),
     };
     Minted { text, token }
@@ -79,7 +82,8 @@ fn uuid() -> String {
 }
 
 /// Fields of a token that are not additive.
-const FIELDS: [&str; 7] = ["id", "hash", "label", "origin", "createdAt", "lastUsedAt", "expiresAt"];
+const FIELDS: [&str; 8] =
+    ["id", "hash", "label", "origin", "createdAt", "lastUsedAt", "expiresAt", "createdBy"];
 
 impl Token {
     /// The token's JSON in the file.
@@ -97,6 +101,9 @@ impl Token {
         if let Some(at) = self.expires_at {
             out.insert("expiresAt".into(), json!(at));
         }
+        if let Some(name) = &self.created_by {
+            out.insert("createdBy".into(), json!(name));
+        }
         out.extend(self.more.clone());
         Value::Object(out)
     }
@@ -111,6 +118,7 @@ impl Token {
             created_at: at.field("createdAt").uint()?,
             last_used_at: at.field("lastUsedAt").optional(Reader::uint)?,
             expires_at: at.field("expiresAt").optional(Reader::uint)?,
+            created_by: at.field("createdBy").optional(Reader::string)?,
             more: super::team::others(at, &FIELDS),
         })
     }

@@ -2,7 +2,9 @@
 use std::fmt::Write;
 
 use ring::hmac::{HMAC_SHA1_FOR_LEGACY_USE_ONLY, Key, sign};
+use serde_json::Value;
 
+use super::{Error, KekPlace};
 use crate::sys::random;
 
 /// The length of a step, ms.
@@ -10,6 +12,9 @@ const STEP_MS: u64 = 30_000;
 
 /// Bytes of a secret: those of a SHA-1 (RFC 4226 §4 recommends so many).
 const SECRET: usize = 20;
+
+/// The member's field in the team file.
+pub(super) const FIELD: &str = "totpSecret";
 
 /// A secret that an authenticator and the broker share.
 pub struct TotpSecret([u8; SECRET]);
@@ -35,6 +40,14 @@ impl TotpSecret {
             }
         }
         out.try_into().ok().map(TotpSecret)
+    }
+
+    /// The secret sealed for a member, as [`Member::totp_secret`](super::Member::totp_secret) takes it.
+    ///
+    /// # Errors
+    /// There is no key to seal with.
+    pub fn seal(&self, kek: &KekPlace, member: &str) -> Result<Value, Error> {
+        Ok(kek.for_sealing()?.seal(member, FIELD, self.base32().as_bytes()))
     }
 
     /// The secret as authenticators take it: base32 (RFC 4648 §6), 32 characters, no padding.

@@ -79,6 +79,7 @@ impl Rig {
                 instructions: "Be quick.".into(),
                 permissions: Vec::new(),
                 tokens: vec![bob.token],
+                sealed_totp: None,
                 more: serde_json::Map::new(),
             });
             Ok(())
