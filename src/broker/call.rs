@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::query::Query;
 use crate::activity::Invalid;
+use crate::store;
 
 /// A clean request, without its body.
 pub struct Call {
@@ -13,6 +14,14 @@ pub struct Call {
     pub path: Vec<String>,
     pub query: Query,
     pub headers: Headers,
+}
+
+impl Call {
+    /// Whether the client is known to use TLS: its page's origin says so, whoever ends the TLS on the way.
+    #[must_use]
+    pub fn is_https(&self) -> bool {
+        self.headers.get("origin").is_some_and(|origin| origin.starts_with("https://"))
+    }
 }
 
 /// Header lines; names compare without case.
@@ -42,10 +51,26 @@ pub enum Body {
 }
 
 impl Answer {
+    /// 204, with nothing to say.
+    #[must_use]
+    pub fn empty() -> Answer {
+        Answer { status: 204, headers: Vec::new(), body: Body::Json(Vec::new()) }
+    }
+
     /// An answer with a JSON body.
     #[must_use]
     pub fn json(status: u16, body: &Value) -> Answer {
         Answer { status, headers: Vec::new(), body: Body::Json(body.to_string().into_bytes()) }
+    }
+}
+
+impl From<store::Error> for Failure {
+    /// What passes by itself, or once somebody has made room, is worth another try; the rest is not.
+    fn from(error: store::Error) -> Failure {
+        match error {
+            store::Error::Locked { .. } | store::Error::Full { .. } => Failure::Busy(error.to_string()),
+            _ => Failure::Internal(error.to_string()),
+        }
     }
 }
 
@@ -56,12 +81,18 @@ pub enum Failure {
     Bad { error: String, details: Vec<Invalid> },
     /// 401: no token, or one that opens nothing.
     Unauthorized,
+    /// 401: a one-time code that is not anybody's, or was used before.
+    WrongCode,
     /// 403, naming the permission.
     Forbidden(String),
     /// 404.
     NotFound(String),
     /// 405, with the methods that the path has.
     Method(Vec<&'static str>),
+    /// 409: it contradicts what is there.
+    Conflict(String),
+    /// 429: too many wrong codes; not before so many seconds have passed.
+    TooMany { seconds: u64 },
     /// 500: the sentence goes to the log alone.
     Internal(String),
     /// 503: later it may work; the sentence goes to the log alone.
@@ -86,10 +117,13 @@ impl Failure {
     pub fn answer(&self) -> Answer {
         let (status, error) = match self {
             Failure::Bad { error, .. } => (400, error.clone()),
-            Failure::Unauthorized => (401, "a valid bearer token is required".to_string()),
+            Failure::Unauthorized => (401, "a valid bearer token or session is required".to_string()),
+            Failure::WrongCode => (401, "invalid code".to_string()),
             Failure::Forbidden(error) => (403, error.clone()),
             Failure::NotFound(error) => (404, error.clone()),
             Failure::Method(_) => (405, "this path has no such method".to_string()),
+            Failure::Conflict(error) => (409, error.clone()),
+            Failure::TooMany { seconds } => (429, format!("too many wrong codes: wait {seconds} s")),
             Failure::Internal(_) => (500, "the broker failed; its log says why".to_string()),
             Failure::Busy(_) => (503, "the broker cannot do this now; try again".to_string()),
         };
@@ -102,8 +136,11 @@ impl Failure {
         }
         let mut answer = Answer::json(status, &body);
         match self {
-            Failure::Unauthorized => answer.headers.push(("WWW-Authenticate", "Bearer".to_string())),
+            Failure::Unauthorized | Failure::WrongCode => {
+                answer.headers.push(("WWW-Authenticate", "Bearer".to_string()));
+            }
             Failure::Method(allowed) => answer.headers.push(("Allow", allowed.join(", "))),
+            Failure::TooMany { seconds } => answer.headers.push(("Retry-After", seconds.to_string())),
             Failure::Busy(_) => answer.headers.push(("Retry-After", "3".to_string())),
             _ => {}
         }

@@ -9,6 +9,7 @@ mod auth;
 mod call;
 mod downgrade;
 mod edge;
+mod editor;
 mod handlers;
 mod live;
 mod log;
@@ -19,6 +20,7 @@ mod router;
 mod serve;
 mod server;
 mod socket_dir;
+mod uses;
 
 pub use edge::Limits;
 pub use log::Log;
@@ -34,14 +36,17 @@ use std::time::Duration;
 use activity_reader::Readers;
 use activity_writer::ActivityWriter;
 use edge::Edge;
+use editor::Editor;
 use live::{LiveTeam, Watch};
 use presence::Presence;
 use router::Service;
 use server::Server;
+use uses::{Keeper, Uses};
 
 use crate::identity;
 use crate::store;
 use crate::store::activity::Parser;
+use crate::store::main::Store;
 
 /// How long requests in work may take when the broker stops.
 const GRACE: Duration = Duration::from_secs(10);
@@ -56,6 +61,8 @@ pub struct Config {
     pub port: Option<u16>,
     /// The team file, `ac7.json`.
     pub config_path: PathBuf,
+    /// The main database; it is made if there is none.
+    pub db: PathBuf,
     /// The activity database; it is made if there is none.
     pub activity_db: PathBuf,
     pub limits: Limits,
@@ -69,6 +76,7 @@ pub struct Broker {
     server: Server,
     service: Arc<Service>,
     watch: Watch,
+    keeper: Keeper,
 }
 
 /// Why a broker cannot start.
@@ -136,14 +144,20 @@ impl Broker {
         })?;
         let address = listener.local_addr().map_err(system("learn the address"))?;
         let activity = ActivityWriter::start(&config.activity_db)?;
+        let main = Arc::new(Store::open(&config.db)?);
+        let uses = Arc::new(Uses::new(main.clone()));
         let service = Arc::new(Service {
             team: team.clone(),
+            editor: Editor::new(&config.config_path, team.clone()),
+            main,
+            uses: uses.clone(),
             presence: Presence::default(),
             activity,
             parser: Parser::new(),
             readers: Arc::new(Readers::new(&config.activity_db)),
         });
         let watch = Watch::start(team.clone()).map_err(system("start a thread"))?;
+        let keeper = Keeper::start(uses, team.clone(), log.clone()).map_err(system("start a thread"))?;
         let server = Server::start(&service, WORKERS, &log).map_err(system("open the private socket"))?;
         let edge = edge::Config {
             listener,
@@ -155,7 +169,7 @@ impl Broker {
             log,
         };
         match Edge::start(edge) {
-            Ok(edge) => Ok(Broker { address, edge, server, service, watch }),
+            Ok(edge) => Ok(Broker { address, edge, server, service, watch, keeper }),
             Err(error) => {
                 server.stop();
                 Err(Error::System { what: "start to accept", error })
@@ -179,6 +193,7 @@ impl Broker {
         self.edge.stop(GRACE);
         self.server.stop();
         drop(self.watch);
+        drop(self.keeper);
         // The last owner of the writer: dropping it commits and joins.
         drop(self.service);
     }

@@ -5,15 +5,21 @@ use super::activity_reader::Readers;
 use super::activity_writer::ActivityWriter;
 use super::auth::Caller;
 use super::call::{Answer, Call, Failure};
-use super::handlers::{activity, briefing, health, roster};
+use super::editor::Editor;
+use super::handlers::{activity, briefing, health, members, roster, session, team, tokens};
 use super::live::LiveTeam;
 use super::presence::Presence;
+use super::uses::Uses;
 use crate::store::activity::Parser;
+use crate::store::main::Store;
 use crate::sys::clock::now_ms;
 
 /// What handlers may use.
 pub struct Service {
     pub team: Arc<LiveTeam>,
+    pub editor: Editor,
+    pub main: Arc<Store>,
+    pub uses: Arc<Uses>,
     pub presence: Presence,
     pub activity: ActivityWriter,
     pub parser: Parser,
@@ -33,6 +39,8 @@ pub struct Authorized<'a> {
 
 enum Handler {
     Open(fn() -> Answer),
+    /// For those who have yet to show who they are.
+    Stranger(fn(&Service, &Call, &[u8]) -> Result<Answer, Failure>),
     Member(fn(&mut Authorized<'_>) -> Result<Answer, Failure>),
 }
 
@@ -46,6 +54,34 @@ const ROUTES: &[Route] = &[
     Route { method: "GET", pattern: "/healthz", handler: Handler::Open(health::get) },
     Route { method: "GET", pattern: "/briefing", handler: Handler::Member(briefing::get) },
     Route { method: "GET", pattern: "/roster", handler: Handler::Member(roster::get) },
+    Route { method: "POST", pattern: "/session/totp", handler: Handler::Stranger(session::login) },
+    Route { method: "GET", pattern: "/session", handler: Handler::Member(session::get) },
+    Route { method: "POST", pattern: "/session/logout", handler: Handler::Member(session::logout) },
+    Route { method: "GET", pattern: "/members", handler: Handler::Member(members::list) },
+    Route { method: "POST", pattern: "/members", handler: Handler::Member(members::create) },
+    Route { method: "PATCH", pattern: "/members/:name", handler: Handler::Member(members::update) },
+    Route { method: "DELETE", pattern: "/members/:name", handler: Handler::Member(members::delete) },
+    Route {
+        method: "POST",
+        pattern: "/members/:name/rotate-token",
+        handler: Handler::Member(tokens::rotate),
+    },
+    Route { method: "GET", pattern: "/members/:name/tokens", handler: Handler::Member(tokens::list) },
+    Route {
+        method: "DELETE",
+        pattern: "/members/:name/tokens/:id",
+        handler: Handler::Member(tokens::revoke),
+    },
+    Route {
+        method: "POST",
+        pattern: "/members/:name/enroll-totp",
+        handler: Handler::Member(tokens::enroll_totp),
+    },
+    Route { method: "GET", pattern: "/team", handler: Handler::Member(team::get) },
+    Route { method: "PATCH", pattern: "/team", handler: Handler::Member(team::update) },
+    Route { method: "GET", pattern: "/team/presets", handler: Handler::Member(team::presets) },
+    Route { method: "PUT", pattern: "/team/presets/:name", handler: Handler::Member(team::set_preset) },
+    Route { method: "DELETE", pattern: "/team/presets/:name", handler: Handler::Member(team::delete_preset) },
     Route { method: "POST", pattern: "/members/:name/activity", handler: Handler::Member(activity::append) },
     Route { method: "GET", pattern: "/members/:name/activity", handler: Handler::Member(activity::list) },
     Route { method: "GET", pattern: "/members/:name/activity/:id", handler: Handler::Member(activity::get) },
@@ -102,12 +138,18 @@ fn serve(
         }
         return match route.handler {
             Handler::Open(handler) => Ok(handler()),
+            Handler::Stranger(handler) => handler(service, call, &body),
             Handler::Member(handler) => {
                 let now = now_ms();
-                let caller = Caller::authenticate(&service.team, call, now)?;
+                let caller = Caller::authenticate(service, call, now)?;
                 service.presence.saw(&caller.team, &caller.member().name, now);
                 *member = Some(caller.member().name.clone());
-                handler(&mut Authorized { service, caller: &caller, call, body, params })
+                let mut answer = handler(&mut Authorized { service, caller: &caller, call, body, params })?;
+                // A handler that sets the cookie itself knows better.
+                if !answer.headers.iter().any(|(name, _)| *name == "Set-Cookie") {
+                    answer.headers.extend(caller.renewed.map(|cookie| ("Set-Cookie", cookie)));
+                }
+                Ok(answer)
             }
         };
     }

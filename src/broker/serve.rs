@@ -68,6 +68,7 @@ pub fn serve(options: ServeOptions) -> Result<(), Error> {
         host: options.host,
         port: options.port,
         config_path: options.config_path,
+        db: options.db,
         activity_db,
         limits: limits.clone(),
         log: log.clone(),

@@ -115,6 +115,7 @@ fn a_start_that_fails_says_why_and_leaves_no_thread() {
             host: None,
             port: Some(port),
             config_path: config,
+            db: rig.folder.join("ac7.db"),
             activity_db: rig.database(),
             limits: Limits::default(),
             log: Log::to(Box::new(rig.log.clone())),

@@ -2,6 +2,7 @@
 #![cfg(test)]
 mod gates;
 mod hostile;
+mod identity;
 mod life;
 // For clippy: what is under cfg(test) may unwrap.
 #[cfg(test)]

@@ -103,6 +103,7 @@ impl Rig {
             host: None,
             port: Some(0),
             config_path: self.config(),
+            db: self.folder.join("ac7.db"),
             activity_db: self.database(),
             limits: self.limits.clone(),
             log: Log::to(Box::new(self.log.clone())),
@@ -184,7 +185,8 @@ impl Drop for Rig {
 /// The text of a request with a bearer token (none if empty).
 pub fn request(method: &str, path: &str, token: &str, body: &str, headers: &str) -> String {
     let auth = if token.is_empty() { String::new() } else { format!("Authorization: Bearer {token}\r\n") };
-    let length = if method == "POST" { format!("Content-Length: {}\r\n", body.len()) } else { String::new() };
+    let sends = matches!(method, "POST" | "PUT" | "PATCH");
+    let length = if sends { format!("Content-Length: {}\r\n", body.len()) } else { String::new() };
     format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{auth}{headers}{length}\r\n{body}")
 }
 

@@ -8,11 +8,12 @@ use super::limits::{Budget, Held, Limits};
 use crate::http1::{Fault, Framer, Head, Length, Part, Start};
 
 /// The header fields that go on to the broker; the others stay here.
-const FORWARDED: [&str; 9] = [
+const FORWARDED: [&str; 10] = [
     "accept",
     "authorization",
     "content-type",
     "cookie",
+    "host",
     "idempotency-key",
     "last-event-id",
     "origin",

@@ -40,18 +40,10 @@ fn valid_key(key: &str) -> bool {
 
 fn unstored(refused: Refused) -> Failure {
     match refused {
-        Refused::Store(error) => failed(&error),
+        Refused::Store(error) => error.into(),
         Refused::Gone => {
             Failure::Internal("the thread that writes the activity database is gone".to_string())
         }
-    }
-}
-
-/// What passes by itself, or once somebody has made room, is worth another try; the rest is not.
-fn failed(error: &store::Error) -> Failure {
-    match error {
-        store::Error::Locked { .. } | store::Error::Full { .. } => Failure::Busy(error.to_string()),
-        _ => Failure::Internal(error.to_string()),
     }
 }
 
@@ -60,7 +52,7 @@ pub fn list(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
     let name = at.params[0];
     may_read(at, name)?;
     let query = filters(name, &at.call.query).map_err(Failure::invalid)?;
-    let listing = Listing::start(at.service.readers.clone(), query, typed(at)).map_err(|e| failed(&e))?;
+    let listing = Listing::start(at.service.readers.clone(), query, typed(at))?;
     Ok(Answer { status: 200, headers: Vec::new(), body: listing.into_body() })
 }
 
@@ -69,7 +61,7 @@ pub fn get(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
     let (name, id) = (at.params[0], at.params[1]);
     may_read(at, name)?;
     let found = match id.parse() {
-        Ok(id) => at.service.readers.with(|reader| reader.get(id)).map_err(|e| failed(&e))?,
+        Ok(id) => at.service.readers.with(|reader| reader.get(id))?,
         Err(_) => None,
     };
     let row = found.filter(|row| row.member == name);

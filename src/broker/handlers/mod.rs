@@ -4,10 +4,15 @@
 pub mod activity;
 pub mod briefing;
 pub mod health;
+pub mod members;
 pub mod roster;
+pub mod session;
+pub mod team;
+pub mod tokens;
 
 use serde_json::{Map, Value, json};
 
+use super::call::Failure;
 use crate::identity::{Member, TeamFile};
 
 /// A member as everybody may see it.
@@ -26,5 +31,14 @@ fn fields(value: Value) -> Map<String, Value> {
     match value {
         Value::Object(map) => map,
         _ => Map::new(),
+    }
+}
+
+/// The JSON of a request's body.
+fn object(body: &[u8]) -> Result<Value, Failure> {
+    match serde_json::from_slice(body) {
+        Ok(value @ Value::Object(_)) => Ok(value),
+        Ok(_) => Err(Failure::bad("the body is not a JSON object")),
+        Err(error) => Err(Failure::bad(&format!("the body is not JSON: {error}"))),
     }
 }
