@@ -2,14 +2,17 @@
 #![cfg(test)]
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use ac7::cli::VERBS;
+use ac7::identity::{KekPlace, TeamFile};
 use ac7::store::activity::{Parser, Store, Upload};
+use ac7::store::main::{Session, Store as Main};
 use serde_json::{Value, json};
 use support::run::{Finished, Home, json_lines};
+use support::totp::code;
 
 /// ac7 in its home, with times in UTC.
 fn ac7<S: AsRef<OsStr>>(home: &Home, args: &[S]) -> Command {
@@ -258,6 +261,184 @@ fn setup_prints_a_token_once() {
     );
     assert_eq!(bad.code, Some(1));
     assert!(!file(&home, "o.json").exists());
+}
+
+/// A team whose first member is ann, who may do everything; her token.
+fn team(home: &Home) -> String {
+    let done = run(home, &["setup", "--non-interactive", "--team", "T", "--member", "ann"]);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    done.stdout.trim().to_string()
+}
+
+fn team_file(home: &Home) -> TeamFile {
+    TeamFile::load(&file(home, "ac7.json")).unwrap().0
+}
+
+#[test]
+fn members_come_change_and_go() {
+    let home = support::ac7!();
+    team(&home);
+    let made = run(&home, &["member", "create", "bob", "--title", "engineer", "--permission", "operator"]);
+    assert_eq!(
+        (made.code, made.stderr.as_str()),
+        (Some(0), "ac7 member create: bob is a member; this token is shown once\n")
+    );
+    let team = team_file(&home);
+    assert_eq!(team.authenticate(made.stdout.trim(), 0).unwrap().0.name, "bob");
+    let list = run(&home, &["member", "list"]);
+    assert_eq!(list.stdout, "NAME  ROLE      PERMISSIONS\nann   admin     all\nbob   engineer  operator\n");
+
+    let update = ["member", "update", "bob", "--description", "builds", "--permission", "activity.read"];
+    assert_eq!(run(&home, &update).code, Some(0));
+    let bob = &json_lines(&run(&home, &["member", "list", "--json"]).stdout)[1];
+    let want = json!({"name": "bob", "role": {"title": "engineer", "description": "builds"},
+                      "permissions": ["activity.read"], "instructions": ""});
+    assert_eq!(*bob, want);
+    assert_eq!(run(&home, &["member", "update", "bob", "--no-permissions"]).code, Some(0));
+    assert!(team_file(&home).members[1].permissions.is_empty());
+
+    let before = fs::read(file(&home, "ac7.json")).unwrap();
+    for (args, code, want) in [
+        (&["member"][..], 2, "ac7: unknown verb: member\n  fix: did you mean member list?\n"),
+        (
+            &["member", "create", "bob"],
+            1,
+            "ac7 member create: there is a member bob already\n  fix: ac7 member update bob\n",
+        ),
+        (&["member", "create", "a b"], 1, "ac7 member create: name is not 1 to 128 of A-Z a-z 0-9 . _ -\n"),
+        (
+            &["member", "create", "cat", "--permission", "fly"],
+            1,
+            "ac7 member create: permissions[0] is neither a permission nor a preset\n",
+        ),
+        (
+            &["member", "update", "zed", "--title", "x"],
+            1,
+            "ac7 member update: there is no member zed\n  fix: ac7 member list\n",
+        ),
+        (
+            &["member", "update", "bob"],
+            2,
+            "ac7 member update: nothing to change\n  fix: ac7 member update --help lists what can be changed\n",
+        ),
+        (
+            &["member", "update", "bob", "--no-permissions", "--permission", "x"],
+            2,
+            "ac7 member update: --permission and --no-permissions exclude each other\n",
+        ),
+        (
+            &["member", "update", "ann", "--no-permissions"],
+            1,
+            "ac7 member update: nobody would have the members.manage permission any more: give it to another member first\n",
+        ),
+        (
+            &["member", "delete", "bob"],
+            2,
+            "ac7 member delete: not confirmed: standard input is no terminal\n  fix: --yes\n",
+        ),
+        (
+            &["member", "delete", "ann", "--yes"],
+            1,
+            "ac7 member delete: nobody would have the members.manage permission any more: give it to another member first\n",
+        ),
+    ] {
+        let ran = run(&home, args);
+        assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (Some(code), "", want), "{args:?}");
+    }
+    assert_eq!(fs::read(file(&home, "ac7.json")).unwrap(), before);
+    assert_eq!(run(&home, &["member", "delete", "bob", "--yes"]).code, Some(0));
+    assert_eq!(team_file(&home).members.len(), 1);
+}
+
+#[test]
+fn a_rotation_ends_tokens_and_sessions() {
+    let home = support::ac7!();
+    let first = team(&home);
+    let main = || Main::open(&file(&home, "ac7.db")).unwrap();
+    let session = Session { member: "ann".into(), created: 1, seen: 1, expires: u64::MAX >> 1 };
+    main().begin_session(&[1; 32], &session).unwrap();
+    main().tokens_used(&[(team_file(&home).members[0].tokens[0].id.clone(), 5)]).unwrap();
+    let roster = json_lines(&run(&home, &["roster", "--json"]).stdout);
+    let want = json!({"name": "ann", "role": {"title": "admin", "description": ""},
+                      "tokens": 1, "totp": false, "lastUsedAt": 5});
+    assert_eq!(roster, [want]);
+    let table = run(&home, &["roster", "--member", "ann"]).stdout;
+    assert!(
+        table.starts_with("NAME  ROLE   TOKENS  TOTP  LAST USED\nann   admin  1       no    2"),
+        "{table}"
+    );
+
+    let rotated = run(&home, &["rotate", "--member", "ann"]);
+    assert_eq!(rotated.stderr, "ac7 rotate: every other token of ann is revoked; this one is shown once\n");
+    let second = rotated.stdout.trim();
+    assert!(team_file(&home).authenticate(second, 0).is_some());
+    assert!(team_file(&home).authenticate(&first, 0).is_none());
+    assert_eq!(main().session(&[1; 32], 2).unwrap(), None);
+
+    let revealed = run(&home, &["roster", "--reveal-token", "--member", "ann"]);
+    assert!(revealed.stderr.contains("mints a new one") && revealed.stderr.contains("revoked"));
+    assert!(team_file(&home).authenticate(revealed.stdout.trim(), 0).is_some());
+    assert!(team_file(&home).authenticate(second, 0).is_none());
+
+    for args in [&["rotate"][..], &["roster", "--reveal-token"], &["enroll"]] {
+        let ran = run(&home, args);
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(2), ""), "{args:?}");
+        assert!(ran.stderr.contains("--member is required"), "{}", ran.stderr);
+    }
+    let gone = run(&home, &["rotate", "--member", "zed"]);
+    assert_eq!((gone.code, gone.stdout.as_str()), (Some(1), ""));
+    let elsewhere = run(&home, &["rotate", "--member", "ann", "--db", "none.db"]);
+    assert_eq!(elsewhere.code, Some(0));
+    assert!(elsewhere.stderr.contains("there is no database at none.db"), "{}", elsewhere.stderr);
+    assert!(!file(&home, "none.db").exists());
+}
+
+#[test]
+fn an_enrolment_needs_the_right_code() {
+    let home = support::ac7!();
+    team(&home);
+    let before = fs::read(file(&home, "ac7.json")).unwrap();
+    // The secret is known from its URI alone, as it is to an authenticator.
+    let talk = |answer: &dyn Fn(&str) -> String| {
+        let mut command = ac7(&home, &["enroll", "--member", "ann"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = Running(command.spawn().unwrap());
+        let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let mut drawn = Vec::new();
+        let uri = loop {
+            let line = lines.next().unwrap();
+            if line.starts_with("otpauth://totp/T:ann?") {
+                break line;
+            }
+            drawn.push(line);
+        };
+        let secret = uri.split_once("secret=").unwrap().1.split('&').next().unwrap();
+        let typed = answer(secret);
+        child.0.stdin.take().unwrap().write_all(typed.as_bytes()).unwrap();
+        let status = child.0.wait().unwrap().code();
+        let mut said = String::new();
+        child.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        (status, said, drawn, secret.to_string())
+    };
+    for (typed, want) in [
+        ("\n", "no code was given; nothing was changed"),
+        ("", "no code was given; nothing was changed"),
+        ("x\n1\n22\n", "3 codes were wrong; nothing was changed"),
+    ] {
+        let (status, said, drawn, _) = talk(&|_| typed.to_string());
+        assert_eq!(status, Some(1), "{typed:?}: {said}");
+        assert!(said.contains(want), "{typed:?}: {said}");
+        assert_eq!(fs::read(file(&home, "ac7.json")).unwrap(), before);
+        let width = drawn[0].chars().count();
+        assert!(drawn.len() > 20 && width <= 80 && drawn.iter().all(|l| l.chars().count() == width));
+    }
+    let right = |secret: &str| format!("{}\n", code(secret, ac7::sys::clock::now_ms() / 30_000));
+    let (status, said, _, secret) = talk(&right);
+    assert_eq!(status, Some(0), "{said}");
+    let kek = KekPlace { file: file(&home, "ac7.json.kek"), variable: None };
+    let stored = team_file(&home).members[0].totp_secret(&kek).unwrap().unwrap();
+    assert_eq!(stored.base32(), secret);
+    assert!(!fs::read_to_string(file(&home, "ac7.json")).unwrap().contains(&secret));
 }
 
 #[test]

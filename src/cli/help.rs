@@ -27,7 +27,7 @@ const FIRST_PAGE: (&str, &str) = ("ac7", include_str!("../../man/ac7.1"));
 /// Print the verbs.
 pub fn overview() -> Result<u8, Error> {
     let mut out = "ac7: see what coding agents are told, what they answer, and what they do\n\n\
-                   usage: ac7 VERB [OPTION ...]\n"
+                   usage: ac7 VERB [OPTION ...]\n\n"
         .to_string();
     for (group, title) in [
         (Group::Capture, "capture"),
@@ -36,9 +36,10 @@ pub fn overview() -> Result<u8, Error> {
         (Group::Operate, "operate"),
         (Group::Help, "help"),
     ] {
-        out.push_str(&format!("\n{title}\n"));
+        let mut title = title;
         for verb in VERBS.iter().filter(|verb| verb.group == group) {
-            out.push_str(&format!("  {:<13} {}\n", verb.name, verb.summary));
+            out.push_str(&format!("{title:<9}  {:<13} {}\n", verb.name, verb.summary));
+            title = "";
         }
     }
     out.push_str("\nBegin with: ac7 run -- COMMAND, then ac7 traces. Options of a verb: ac7 VERB --help\n");
@@ -121,7 +122,9 @@ fn run(parsed: &Parsed) -> Result<u8, Error> {
         None => FIRST_PAGE,
         Some(word) => {
             let typed = word.to_string_lossy();
-            let Some(verb) = VERBS.iter().find(|verb| verb.name == typed) else {
+            let named = |verb: &&&Verb| verb.name == typed;
+            let begun = |verb: &&&Verb| verb.name.split(' ').next() == Some(&typed);
+            let Some(verb) = VERBS.iter().find(named).or_else(|| VERBS.iter().find(begun)) else {
                 let near = nearest(&typed, VERBS.iter().map(|verb| verb.name));
                 return Err(Error::UnknownVerb { typed: typed.into_owned(), near });
             };

@@ -4,17 +4,23 @@
 //! exit status. It does no work of its own: every verb reads its table of options ([`flags`]), turns it into the
 //! options of one room, and calls that.
 mod capture;
+mod enroll;
 mod error;
 pub mod flags;
 pub mod format;
 pub mod help;
 pub mod mdoc;
+mod member;
 mod progress;
 mod prune_traces;
+mod qr;
+mod roster;
+mod rotate;
 mod run;
 mod serve;
 mod setup;
 mod summary;
+mod team_file;
 pub mod terminal;
 pub mod text;
 mod traces;
@@ -57,8 +63,22 @@ pub enum Group {
 }
 
 /// Every verb, in the order of the overview.
-pub const VERBS: &[&Verb] =
-    &[&run::VERB, &traces::VERB, &traces::SHOW, &setup::VERB, &serve::VERB, &prune_traces::VERB, &help::VERB];
+pub const VERBS: &[&Verb] = &[
+    &run::VERB,
+    &traces::VERB,
+    &traces::SHOW,
+    &setup::VERB,
+    &member::LIST,
+    &member::CREATE,
+    &member::UPDATE,
+    &member::DELETE,
+    &roster::VERB,
+    &rotate::VERB,
+    &enroll::VERB,
+    &serve::VERB,
+    &prune_traces::VERB,
+    &help::VERB,
+];
 
 const SUCCESS_OR_FAILURE: &[(&str, &str)] =
     &[("0", "done"), ("1", "it failed"), ("2", "the command line makes no sense")];
@@ -87,9 +107,12 @@ fn dispatch(mut args: Vec<OsString>) -> Result<u8, Error> {
     }
     let two = format!("{first} {}", word(1, &args));
     let Some(verb) = find(&two).or_else(|| find(&first)) else {
-        let known = VERBS.iter().map(|v| v.name).filter(|name| !name.contains(' '));
+        let known = || VERBS.iter().map(|v| v.name);
         let typed = args.swap_remove(0).to_string_lossy().into_owned();
-        return Err(Error::UnknownVerb { near: flags::nearest(&typed, known), typed });
+        // `member` alone begins several verbs.
+        let begun = known().find(|name| name.split_once(' ').is_some_and(|(word, _)| word == typed));
+        let near = begun.or_else(|| flags::nearest(&typed, known().filter(|name| !name.contains(' '))));
+        return Err(Error::UnknownVerb { near, typed });
     };
     let rest = args.split_off(verb.name.split(' ').count());
     let parsed = flags::parse(verb.name, verb.flags, verb.operands, rest)?;

@@ -1,0 +1,89 @@
+//! What the verbs that change the team share: where its files are, and how failures are told.
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use super::error::Error;
+use super::flags::{Flag, Parsed};
+use super::{Environment, terminal};
+use crate::identity;
+use crate::store::main::Store;
+
+/// The option that names the team file.
+pub const CONFIG: &[Flag] =
+    &[Flag::value("config-path", "PATH", "The team file; else $AC7_CONFIG_PATH").or("./ac7.json")];
+
+/// The option that names the main database.
+pub const DB: &[Flag] = &[Flag::value("db", "PATH", "The main database; else $AC7_DB_PATH").or("./ac7.db")];
+
+/// The option that names a member, where it is not the operand.
+pub const MEMBER: &[Flag] = &[Flag::value("member", "NAME", "Whom")];
+
+/// The team file that is meant.
+pub fn config(parsed: &Parsed, env: Environment) -> PathBuf {
+    let given = parsed.path("config-path").or_else(|| env("AC7_CONFIG_PATH").map(PathBuf::from));
+    given.unwrap_or_else(|| "./ac7.json".into())
+}
+
+/// The main database, if there is one; `Err` is where it was looked for.
+fn main_db(parsed: &Parsed, env: Environment) -> Result<PathBuf, PathBuf> {
+    let given = parsed.path("db").or_else(|| env("AC7_DB_PATH").map(PathBuf::from));
+    let path = given.unwrap_or_else(|| "./ac7.db".into());
+    if path.exists() { Ok(path) } else { Err(path) }
+}
+
+/// The member that `--member` names.
+pub fn member(parsed: &Parsed, verb: &'static str) -> Result<String, Error> {
+    parsed.text("member")?.ok_or(Error::MissingOption { verb, option: "member", called: "NAME" })
+}
+
+/// Work on the main database. Where there is none, that is said, and what a broker with another one knows goes on.
+pub fn with_main<T>(
+    parsed: &Parsed,
+    env: Environment,
+    verb: &'static str,
+    work: impl FnOnce(&Store) -> Result<T, crate::store::Error>,
+) -> Result<Option<T>, Error> {
+    match main_db(parsed, env) {
+        Ok(path) => Store::open(&path).and_then(|s| work(&s)).map(Some).map_err(|e| Error::failed(verb, e)),
+        Err(path) => {
+            let path = terminal::path(&path);
+            eprintln!(
+                "ac7 {verb}: there is no database at {path}, so no session to end; --db PATH names another"
+            );
+            Ok(None)
+        }
+    }
+}
+
+/// When each token was last used, by id; nothing where there is no main database.
+pub fn uses(parsed: &Parsed, env: Environment, verb: &'static str) -> Result<HashMap<String, u64>, Error> {
+    match main_db(parsed, env) {
+        Ok(path) => Store::open(&path).and_then(|s| s.token_uses()).map_err(|e| Error::failed(verb, e)),
+        Err(_) => Ok(HashMap::new()),
+    }
+}
+
+/// An error of the team file, with the way out.
+pub fn failed(verb: &'static str) -> impl Fn(identity::Error) -> Error {
+    move |error| {
+        let fix = match &error {
+            identity::Error::NoMember(_) => Some("ac7 member list".to_string()),
+            identity::Error::MemberExists(name) => Some(format!("ac7 member update {name}")),
+            _ => None,
+        };
+        Error::Failed { verb, what: error.to_string(), fix }
+    }
+}
+
+/// The columns of a table, each as wide as its widest cell, the last one ragged.
+pub fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.first().map_or(0, Vec::len);
+    let width = |i: usize| rows.iter().map(|row| super::text::width(&row[i])).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    rows.iter()
+        .map(|row| {
+            let cells = row.iter().zip(&widths).map(|(cell, width)| super::text::pad(cell, *width));
+            format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
+        })
+        .collect()
+}
