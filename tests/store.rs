@@ -863,11 +863,13 @@ fn a_full_queue_makes_push_wait_and_loses_nothing() {
     let lock = other.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).unwrap();
     let (said, hear) = mpsc::channel();
     let path = folder.db();
+    // Made beforehand: from the first push on, five seconds are left until the lock costs events.
+    let events: Vec<_> = (0..100).map(|i| encoded(opaque(i, &"x".repeat(1 << 20), 200))).collect();
     let pusher = std::thread::spawn(move || {
         let mut sink = Box::new(LocalSink::new(path, "ann".into()));
         // One group in hand, 64 MB in the queue, and some more.
-        for i in 0..100 {
-            sink.push(encoded(opaque(i, &"x".repeat(1 << 20), 200)));
+        for (i, event) in events.into_iter().enumerate() {
+            sink.push(event);
             said.send(i).unwrap();
         }
         sink.close(Duration::from_secs(60))
@@ -876,7 +878,7 @@ fn a_full_queue_makes_push_wait_and_loses_nothing() {
     while pushed < 60 {
         pushed = hear.recv_timeout(Duration::from_secs(60)).expect("there is room for 64 MB");
     }
-    while let Ok(i) = hear.recv_timeout(Duration::from_millis(1500)) {
+    while let Ok(i) = hear.recv_timeout(Duration::from_millis(300)) {
         pushed = i;
     }
     assert!(pushed < 80, "waits after some 72 MB, not after {pushed}");

@@ -3,6 +3,7 @@ use std::io::{self, BufRead, Write};
 
 use super::error::Error;
 use super::flags::{Operands, Parsed};
+use super::terminal;
 use super::terminal::Screen;
 use super::{Group, Verb, environment, qr, team_file, text};
 use crate::identity::{self, KekPlace, TeamFile, TotpSecret};
@@ -50,7 +51,7 @@ fn run(parsed: &Parsed) -> Result<u8, Error> {
     writeln!(out, "{uri}")?;
     out.flush()?;
     let ask = |question: &str| {
-        eprint!("{question}");
+        terminal::hint(format_args!("{question}"));
         let mut line = String::new();
         io::stdin().lock().read_line(&mut line).ok()?;
         Some(line.trim().to_string()).filter(|code| !code.is_empty())
@@ -67,7 +68,10 @@ fn run(parsed: &Parsed) -> Result<u8, Error> {
         store.forget_totp(&name)?;
         store.end_sessions(&name, None)
     })?;
-    eprintln!("ac7 {verb}: {} can log in with codes of this secret alone", text::line(&name, true));
+    terminal::say(format_args!(
+        "ac7 {verb}: {} can log in with codes of this secret alone",
+        text::line(&name, true)
+    ));
     Ok(0)
 }
 
@@ -90,7 +94,7 @@ fn confirmed(secret: &TotpSecret, ask: impl Fn(&str) -> Option<String>, now: imp
             return Confirmed::Yes;
         }
         if left > 0 {
-            eprintln!("That is not the code of now; is the clock right?");
+            terminal::say(format_args!("That is not the code of now; is the clock right?"));
         }
     }
     Confirmed::Wrong

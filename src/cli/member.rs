@@ -138,7 +138,7 @@ fn create(parsed: &Parsed) -> Result<u8, Error> {
     let new = NewMember::from_json(&given).map_err(|e| Error::failed(verb, e))?;
     let token = TeamFile::update(&path, |file| file.add_member(new, None, now_ms()))
         .map_err(team_file::failed(verb))?;
-    eprintln!("ac7 {verb}: {name} is a member; this token is shown once");
+    terminal::say(format_args!("ac7 {verb}: {name} is a member; this token is shown once"));
     writeln!(io::stdout(), "{token}")?;
     Ok(0)
 }
@@ -164,7 +164,7 @@ fn update(parsed: &Parsed) -> Result<u8, Error> {
         file.change_member(&name, MemberChange { role, instructions, permissions })
     })
     .map_err(team_file::failed(verb))?;
-    eprintln!("ac7 {verb}: changed {name}");
+    terminal::say(format_args!("ac7 {verb}: changed {name}"));
     Ok(0)
 }
 
@@ -175,17 +175,20 @@ fn delete(parsed: &Parsed) -> Result<u8, Error> {
             let why = "not confirmed: standard input is no terminal".to_string();
             return Err(Error::Refused { verb, why, fix: "--yes" });
         }
-        eprint!("Remove {} and end every token and session of theirs? [y/N] ", text::line(&name, true));
+        terminal::hint(format_args!(
+            "Remove {} and end every token and session of theirs? [y/N] ",
+            text::line(&name, true)
+        ));
         let mut answer = String::new();
         let read = io::stdin().lock().read_line(&mut answer);
         if read.is_err() || !matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
-            eprintln!("ac7 {verb}: nothing was changed");
+            terminal::say(format_args!("ac7 {verb}: nothing was changed"));
             return Ok(1);
         }
     }
     TeamFile::update(&path, |file| file.remove_member(&name)).map_err(team_file::failed(verb))?;
     team_file::with_main(parsed, &environment, verb, |store| store.forget(&name))?;
-    eprintln!("ac7 {verb}: removed {name}");
+    terminal::say(format_args!("ac7 {verb}: removed {name}"));
     Ok(0)
 }
 

@@ -3,6 +3,7 @@ use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use super::format;
+use super::terminal;
 
 /// Where there is no terminal a line is written this often.
 const EVERY: Duration = Duration::from_secs(10);
@@ -36,18 +37,18 @@ impl Progress {
         self.told = Instant::now();
         let line = line(done, total, self.began.elapsed());
         if self.terminal {
-            eprint!("\r{line:<width$}", width = self.drawn);
+            terminal::hint(format_args!("\r{line:<width$}", width = self.drawn));
             self.drawn = line.len();
             let _ = io::stderr().flush(); // a line that is not seen costs nothing
         } else {
-            eprintln!("{line}");
+            terminal::say(format_args!("{line}"));
         }
     }
 
     /// Take the line off the terminal.
     pub fn clear(&mut self) {
         if self.drawn > 0 {
-            eprint!("\r{:width$}\r", "", width = self.drawn);
+            terminal::hint(format_args!("\r{:width$}\r", "", width = self.drawn));
             self.drawn = 0;
         }
     }

@@ -90,7 +90,7 @@ fn run(parsed: &Parsed) -> Result<u8, Error> {
     let count = count_older(&options.db, cutoff).map_err(failed)?;
     let what = format!("older than {} in {}", Zone::system().local(cutoff), terminal::path(&options.db));
     if count > 0 && !options.yes && !confirmed(&format!("Delete {} {what}?", format::counted(count, "row"))) {
-        eprintln!("ac7 {verb}: nothing was deleted");
+        terminal::say(format_args!("ac7 {verb}: nothing was deleted"));
         return Ok(1);
     }
     let mut store = Store::open(&options.db).map_err(failed)?;
@@ -103,11 +103,11 @@ fn run(parsed: &Parsed) -> Result<u8, Error> {
     progress.clear();
     let Pruned { done, total } = pruned.map_err(failed)?;
     if interrupt.came() && done < total {
-        eprintln!(
+        terminal::say(format_args!(
             "ac7 {verb}: interrupted: {} of {} deleted",
             format::count(done),
             format::counted(total, "row")
-        );
+        ));
         return Ok(130);
     }
     if !options.quiet {
@@ -126,7 +126,7 @@ fn run(parsed: &Parsed) -> Result<u8, Error> {
 
 /// Ask; only y and yes mean yes.
 fn confirmed(question: &str) -> bool {
-    eprint!("{question} [y/N] ");
+    terminal::hint(format_args!("{question} [y/N] "));
     let mut answer = String::new();
     let read = io::stdin().lock().read_line(&mut answer);
     read.is_ok() && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")

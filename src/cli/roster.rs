@@ -38,9 +38,9 @@ fn run(parsed: &Parsed) -> Result<u8, Error> {
     let verb = VERB.name;
     if parsed.has("reveal-token") {
         let name = team_file::member(parsed, verb)?;
-        eprintln!(
+        terminal::say(format_args!(
             "ac7 {verb}: a token is kept as its hash alone, so this mints a new one, as ac7 rotate does"
-        );
+        ));
         return rotate::rotate(parsed, verb, &name);
     }
     let path = team_file::config(parsed, &environment);

@@ -3,6 +3,7 @@ use std::io::{self, Write};
 
 use super::error::Error;
 use super::flags::{Operands, Parsed};
+use super::terminal;
 use super::{Group, SUCCESS_OR_FAILURE, Verb, environment, team_file};
 use crate::identity::TeamFile;
 use crate::sys::clock::now_ms;
@@ -32,7 +33,7 @@ pub fn rotate(parsed: &Parsed, verb: &'static str, name: &str) -> Result<u8, Err
     let path = team_file::config(parsed, &environment);
     let minted =
         TeamFile::update(&path, |file| file.rotate(name, None, now_ms())).map_err(team_file::failed(verb))?;
-    eprintln!("ac7 {verb}: every other token of {name} is revoked; this one is shown once");
+    terminal::say(format_args!("ac7 {verb}: every other token of {name} is revoked; this one is shown once"));
     // The token first: if the database fails, it is not lost.
     writeln!(io::stdout(), "{}", minted.text)?;
     team_file::with_main(parsed, &environment, verb, |store| store.end_sessions(name, None))?;

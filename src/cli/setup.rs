@@ -40,11 +40,16 @@ fn run(parsed: &Parsed) -> Result<u8, Error> {
         what: error.to_string().trim_start_matches("setup: ").to_string(),
     })?;
     let file = terminal::path(&done.path);
-    eprintln!("ac7 setup: wrote {file}: {} is the first member, with every permission", options.member);
+    terminal::say(format_args!(
+        "ac7 setup: wrote {file}: {} is the first member, with every permission",
+        options.member
+    ));
     if done.kept_kek {
-        eprintln!("ac7 setup: kept {file}.kek; tokens and TOTP enrolments are new");
+        terminal::say(format_args!("ac7 setup: kept {file}.kek; tokens and TOTP enrolments are new"));
     }
-    eprintln!("ac7 setup: this token is shown once; give it to ac7 run as AC7_TOKEN; now: ac7 serve");
+    terminal::say(format_args!(
+        "ac7 setup: this token is shown once; give it to ac7 run as AC7_TOKEN; now: ac7 serve"
+    ));
     println!("{}", done.token);
     Ok(0)
 }
@@ -81,7 +86,7 @@ fn options(
 
 /// A line from standard input, without surrounding white space; `None` if there is none.
 fn ask(question: &str) -> Option<String> {
-    eprint!("{question}");
+    terminal::hint(format_args!("{question}"));
     let mut line = String::new();
     io::stdin().lock().read_line(&mut line).ok()?;
     Some(line.trim().to_string()).filter(|answer| !answer.is_empty())

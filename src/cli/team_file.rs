@@ -47,9 +47,9 @@ pub fn with_main<T>(
         Ok(path) => Store::open(&path).and_then(|s| work(&s)).map(Some).map_err(|e| Error::failed(verb, e)),
         Err(path) => {
             let path = terminal::path(&path);
-            eprintln!(
+            terminal::say(format_args!(
                 "ac7 {verb}: there is no database at {path}, so no session to end; --db PATH names another"
-            );
+            ));
             Ok(None)
         }
     }

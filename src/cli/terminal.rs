@@ -57,6 +57,11 @@ pub fn say(line: impl Display) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
+/// Write to standard error without an end of line, for a question or a progress line; nobody there is no error.
+pub fn hint(text: impl Display) {
+    let _ = write!(io::stderr(), "{text}").and_then(|()| io::stderr().flush());
+}
+
 /// Whether standard output is a terminal.
 #[must_use]
 pub fn is_terminal() -> bool {

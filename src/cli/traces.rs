@@ -196,7 +196,7 @@ fn follow(reader: &Reader, query: &Query, printer: &mut Printer, mut seen: i64) 
 }
 
 fn say(what: &str) {
-    eprintln!("ac7 traces: {what}");
+    terminal::say(format_args!("ac7 traces: {what}"));
 }
 
 /// The database; `None`, after a word to the user, where nothing was ever recorded. To follow waits for it.
