@@ -52,7 +52,7 @@ fn help_and_version_are_for_standard_output() {
     let home = support::ac7!();
     let overview = run::<&str>(&home, &[]);
     assert_eq!((overview.code, overview.stderr.as_str()), (Some(0), ""));
-    assert!(overview.stdout.lines().count() <= 24, "{}", overview.stdout);
+    assert!(overview.stdout.lines().count() <= 40, "{}", overview.stdout);
     assert_eq!(run(&home, &["--help"]).stdout, overview.stdout);
     for verb in VERBS {
         assert!(overview.stdout.contains(&format!("  {} ", verb.name)), "{}", verb.name);
@@ -447,4 +447,58 @@ fn serve_needs_a_team() {
     let ran = run(&home, &["serve", "--port", "0"]);
     assert_eq!(ran.code, Some(1));
     assert!(ran.stderr.starts_with("ac7 serve: ") && ran.stderr.contains("./ac7.json"), "{}", ran.stderr);
+}
+
+#[test]
+fn stats_count_what_a_database_holds() {
+    let home = support::ac7!();
+    let nothing = run(&home, &["stats"]);
+    assert_eq!((nothing.code, nothing.stderr.as_str()), (Some(0), ""), "nothing was recorded yet");
+    let missing = run(&home, &["stats", "--db", "none.db"]);
+    assert_eq!(missing.code, Some(1), "{}", missing.stderr);
+    let day = 86_400_000;
+    append(&file(&home, "a.db"), &[objective(1), objective(2), objective(day + 1)]);
+    let out = run(&home, &["stats", "--db", "a.db"]);
+    let lines: Vec<&str> = out.stdout.lines().collect();
+    assert!(lines[1].starts_with("ann     1970-01-01     2 "), "{}", out.stdout);
+    assert!(lines[3].starts_with("all                    3 "), "{}", out.stdout);
+    let out = run(&home, &["stats", "--db", "a.db", "--json"]);
+    let value: Value = serde_json::from_str(&out.stdout).unwrap();
+    let logical = objective(1).len() + objective(2).len();
+    assert_eq!(value["days"][0]["logicalBytes"], json!(logical));
+    assert_eq!((&value["days"][1]["day"], &value["days"][1]["rows"]), (&json!("1970-01-02"), &json!(1)));
+}
+
+#[test]
+fn a_check_finds_damage_in_either_database() {
+    let home = support::ac7!();
+    let check = |args: &[&str]| {
+        let out = run(&home, &[&["check"], args].concat());
+        (out.code.unwrap(), out.stdout, out.stderr)
+    };
+    let (code, _, said) = check(&[]);
+    assert_eq!(code, 1);
+    assert!(said.contains("there is no database yet"), "{said}");
+
+    append(&file(&home, "ac7-activity.db"), &events());
+    assert_eq!(check(&[]), (0, "./ac7-activity.db: sound\n".into(), String::new()));
+    let main = rusqlite::Connection::open(file(&home, "ac7.db")).unwrap();
+    main.execute_batch("CREATE TABLE a (id INTEGER PRIMARY KEY, b INTEGER REFERENCES a)").unwrap();
+    assert_eq!(check(&[]).1, "./ac7.db: sound\n./ac7-activity.db: sound\n");
+    assert_eq!(check(&["--quiet"]), (0, String::new(), String::new()));
+    main.execute_batch("PRAGMA foreign_keys = off; INSERT INTO a VALUES (1, 7)").unwrap();
+    let (code, found, _) = check(&["--db", "ac7.db"]);
+    assert_eq!(
+        (code, found.as_str()),
+        (1, "ac7.db: a row 1 refers to nothing in a\nac7-activity.db: sound\n")
+    );
+
+    let activity = rusqlite::Connection::open(file(&home, "ac7-activity.db")).unwrap();
+    activity.execute_batch("UPDATE block SET refs = refs + 1 WHERE id = 1").unwrap();
+    let (code, found, _) = check(&["--activity-db", "ac7-activity.db"]);
+    assert_eq!((code, found.as_str()), (1, "ac7-activity.db: block 1 has a wrong count\n"));
+    fs::write(file(&home, "text.db"), "this is no database, whatever its name may say").unwrap();
+    let (code, _, said) = check(&["--activity-db", "text.db"]);
+    assert_eq!(code, 1);
+    assert!(said.contains("not an ac7 activity database"), "{said}");
 }

@@ -204,7 +204,7 @@ fn a_conversation_is_stored_once() {
     assert_eq!(count(&folder.db(), "node"), (2 + 40) + 2 + (1 + 39 * 4) + 80);
     assert_eq!(count(&folder.db(), "block_key"), count(&folder.db(), "block"));
     let bytes: usize = events.iter().map(String::len).sum();
-    let stats = Reader::open(&folder.db()).unwrap().stats().unwrap();
+    let stats = Reader::open(&folder.db()).unwrap().stats(|_, _| ()).unwrap();
     assert_eq!((stats.days.len(), stats.days[0].rows), (1, 40));
     assert_eq!(stats.days[0].logical, bytes as u64);
     assert!(stats.days[0].stored < bytes as u64 / 8, "{} of {bytes}", stats.days[0].stored);
@@ -681,7 +681,7 @@ fn pruning_leaves_what_is_needed_and_nothing_else() {
             assert_eq!(count(&path, table), 0, "{table}");
         }
         stores[1].vacuum().unwrap();
-        assert_eq!(Reader::open(&path).unwrap().stats().unwrap().free, 0);
+        assert_eq!(Reader::open(&path).unwrap().stats(|_, _| ()).unwrap().free, 0);
         // What was pruned may come again.
         let id = append_as(&mut stores[1], &parser, "ann", &[sessions[0].call(1)]).ids[0];
         assert!(id > 1, "ids are never used again");

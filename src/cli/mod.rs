@@ -4,6 +4,7 @@
 //! exit status. It does no work of its own: every verb reads its table of options ([`flags`]), turns it into the
 //! options of one room, and calls that.
 mod capture;
+mod check;
 mod enroll;
 mod error;
 pub mod flags;
@@ -19,6 +20,7 @@ mod rotate;
 mod run;
 mod serve;
 mod setup;
+mod stats;
 mod summary;
 mod team_file;
 pub mod terminal;
@@ -67,6 +69,7 @@ pub const VERBS: &[&Verb] = &[
     &run::VERB,
     &traces::VERB,
     &traces::SHOW,
+    &stats::VERB,
     &setup::VERB,
     &member::LIST,
     &member::CREATE,
@@ -76,6 +79,7 @@ pub const VERBS: &[&Verb] = &[
     &rotate::VERB,
     &enroll::VERB,
     &serve::VERB,
+    &check::VERB,
     &prune_traces::VERB,
     &help::VERB,
 ];

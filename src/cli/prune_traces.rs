@@ -69,9 +69,10 @@ fn options(parsed: &Parsed, env: Environment) -> Result<Options, Error> {
     Ok(Options { older_than, db, yes: has("yes"), vacuum: has("vacuum"), quiet: has("quiet") })
 }
 
-/// The database that `ac7 serve` would use here, if the environment names it or it is there; else the local one.
-fn usual(env: Environment) -> Option<PathBuf> {
-    let broker = serve::activity_db(env);
+/// The database that `ac7 serve` would use here, if the environment names it or it is there; else the local one. `None` without a
+/// home directory.
+pub fn usual(env: Environment) -> Option<PathBuf> {
+    let broker = serve::databases(&Parsed::default(), env).1;
     if env("AC7_ACTIVITY_DB_PATH").or_else(|| env("AC7_DB_PATH")).is_some() || broker.exists() {
         return Some(broker);
     }

@@ -67,12 +67,13 @@ fn options(parsed: &Parsed, env: Environment) -> Result<ServeOptions, Error> {
     })
 }
 
-/// The activity database that `ac7 serve` without options would use.
+/// The main and the activity database that `ac7 serve` would use with the same options.
 #[must_use]
-pub fn activity_db(env: Environment) -> PathBuf {
-    // Without options only the port can be wrong, and it does not matter here.
+pub fn databases(parsed: &Parsed, env: Environment) -> (PathBuf, PathBuf) {
+    // Besides its databases only the port of a broker can be wrong, and it does not matter here.
     let no_port = |name: &str| env(name).filter(|_| name != "AC7_PORT");
-    options(&Parsed::default(), &no_port).map_or_else(|_| PathBuf::new(), |options| options.activity_db())
+    let options = options(parsed, &no_port);
+    options.map_or_else(|_| Default::default(), |options| (options.db.clone(), options.activity_db()))
 }
 
 #[cfg(test)]

@@ -25,7 +25,8 @@ const DEFAULT_LIMIT: usize = 50;
 const MOST_LIMIT: usize = 1_000_000;
 
 const PAGE: (&str, &str) = ("ac7-traces", include_str!("../../man/ac7-traces.1"));
-const DB: Flag = Flag::value("db", "PATH", "The activity database").or("$XDG_DATA_HOME/ac7/activity.db");
+/// The option of all verbs that read a database.
+pub const DB: Flag = Flag::value("db", "PATH", "The activity database").or("$XDG_DATA_HOME/ac7/activity.db");
 
 pub const VERB: Verb = Verb {
     name: "traces",
@@ -89,21 +90,27 @@ struct ListOptions {
 
 /// Which database is read.
 #[derive(Debug, PartialEq)]
-enum Database {
+pub enum Database {
     /// The usual one, which need not be there yet.
     Usual(PathBuf),
     Named(PathBuf),
 }
 
 impl Database {
-    fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         match self {
             Database::Usual(path) | Database::Named(path) => path,
         }
     }
+
+    /// Whether nobody named it.
+    pub fn is_usual(&self) -> bool {
+        matches!(self, Database::Usual(_))
+    }
 }
 
-fn database(parsed: &Parsed, verb: &'static str) -> Result<Database, Error> {
+/// The database that [`DB`] names, else the local one.
+pub fn database(parsed: &Parsed, verb: &'static str) -> Result<Database, Error> {
     match parsed.path("db") {
         Some(path) => Ok(Database::Named(path)),
         None => {

@@ -14,7 +14,7 @@ use crate::sys::file;
 pub type Stop = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// How long a connection waits for another program's lock.
-const PATIENCE: Duration = Duration::from_millis(5000);
+pub(super) const PATIENCE: Duration = Duration::from_millis(5000);
 
 /// One kind of database.
 pub(super) struct Kind {

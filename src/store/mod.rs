@@ -4,6 +4,7 @@
 //! database has a folder of its own ([`activity`], [`main`]); how a file is opened, brought up to date and reported as broken
 //! is shared ([`file`]). This room opens no sockets, starts no threads, and knows neither runner nor broker.
 pub mod activity;
+mod check;
 mod column;
 mod error;
 mod file;
@@ -11,5 +12,6 @@ pub mod main;
 mod pack;
 mod recent;
 
+pub use check::check_structure;
 pub use error::Error;
 pub use file::Stop;
