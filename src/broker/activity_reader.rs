@@ -15,6 +15,8 @@ use crate::store::activity::{Query, Reader, Row};
 /// A list is read from the database in pieces of about so many bytes: a thousand rows can be a thousand long
 /// conversations.
 const PIECE: usize = 1 << 20;
+/// The same for a stream, of which there may be hundreds.
+const EVENTS: usize = 256 << 10;
 
 /// Connections that only read. There are never more than there were readers at the same time.
 pub struct Readers {
@@ -51,6 +53,38 @@ pub fn row_json(row: &Row, typed: bool) -> String {
     let event = opaque.as_ref().unwrap_or(&row.event);
     let (id, member, created) = (row.id, json!(row.member), row.created_at);
     format!("{{\"id\":{id},\"memberName\":{member},\"event\":{event},\"createdAt\":{created}}}")
+}
+
+/// Some rows as server-sent events.
+pub struct Events {
+    pub text: Vec<u8>,
+    /// The last row's id, or where the reading began.
+    pub last: i64,
+    /// Whether there may be more rows.
+    pub more: bool,
+}
+
+/// The rows of `member` that were stored after row `after`, about [`EVENTS`] bytes of them, at least one if there is
+/// one.
+///
+/// # Errors
+/// As [`Readers::with`].
+pub fn events(readers: &Readers, member: &str, after: i64, typed: bool) -> Result<Events, Error> {
+    let mut found = Events { text: Vec::new(), last: after, more: false };
+    readers.with(|reader| {
+        reader.follow(after, Some(member), |row| {
+            found.last = row.id;
+            found.text.extend_from_slice(format!("event: message\nid: {}\ndata: ", row.id).as_bytes());
+            let data = found.text.len();
+            found.text.extend_from_slice(row_json(&row, typed).as_bytes());
+            // Outside of strings, which have no bare ones, JSON does not care which white space it has.
+            found.text[data..].iter_mut().filter(|b| matches!(b, b'\n' | b'\r')).for_each(|b| *b = b' ');
+            found.text.extend_from_slice(b"\n\n");
+            found.more = found.text.len() >= EVENTS;
+            if found.more { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
+    })?;
+    Ok(found)
 }
 
 /// `{"activity":[…],"next":…}`, piece by piece. No transaction is open between two pieces, so that a client that reads

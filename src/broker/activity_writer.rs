@@ -1,9 +1,12 @@
 //! The one thread that writes the activity database: whatever waits while it commits goes into the next commit
 //! together, so a commit costs the same for one upload as for many.
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use super::Error;
+use super::hub::Hub;
 use crate::store;
 use crate::store::activity::{Batch, Store, Upload};
 use crate::sys::clock::now_ms;
@@ -26,6 +29,7 @@ struct Job {
 /// The writer thread and the way to it. Dropping it writes what was handed in, then joins.
 pub struct ActivityWriter {
     jobs: Option<SyncSender<Job>>,
+    committed: Arc<AtomicI64>,
     thread: Option<Joinable>,
 }
 
@@ -38,16 +42,25 @@ pub enum Refused {
 }
 
 impl ActivityWriter {
-    /// Open the database, made if there is none, and start the thread.
+    /// Open the database, made if there is none, and start the thread. It tells `hub` of every member that has new rows,
+    /// by the member's [`topic`].
     ///
     /// # Errors
     /// The database cannot be opened, or there is no thread to be had.
-    pub fn start(path: &Path) -> Result<ActivityWriter, Error> {
+    pub fn start(path: &Path, hub: Arc<Hub>) -> Result<ActivityWriter, Error> {
         let store = Store::open(path)?;
         let (jobs, waiting) = sync_channel(QUEUE);
-        let thread = thread::spawn("db-activity", STACK, move || write(store, &waiting))
+        let committed = Arc::new(AtomicI64::new(0));
+        let writer = Writer { store, hub, committed: committed.clone() };
+        let thread = thread::spawn("db-activity", STACK, move || writer.write(&waiting))
             .map_err(|error| Error::System { what: "start a thread", error })?;
-        Ok(ActivityWriter { jobs: Some(jobs), thread: Some(thread) })
+        Ok(ActivityWriter { jobs: Some(jobs), committed, thread: Some(thread) })
+    }
+
+    /// Whoever reads the database from now on finds all rows up to this one; 0 if nothing was stored since the start.
+    #[must_use]
+    pub fn committed(&self) -> i64 {
+        self.committed.load(Ordering::Acquire)
     }
 
     /// Store an upload. When this returns the number of its events they are on the disk; the same `key` of the same
@@ -72,30 +85,58 @@ impl Drop for ActivityWriter {
     }
 }
 
-fn write(mut store: Store, waiting: &Receiver<Job>) {
-    while let Ok(first) = waiting.recv() {
-        let mut jobs = vec![first];
-        jobs.extend(waiting.try_iter().take(GROUP - 1));
-        match commit(&mut store, &jobs) {
-            Ok(accepted) => jobs.iter().zip(accepted).for_each(|(job, n)| tell(job, Ok(n))),
-            Err(error) if jobs.len() == 1 => tell(&jobs[0], Err(error)),
-            // Perhaps one of them is the cause: the others must not suffer for it.
-            Err(_) => {
-                for job in &jobs {
-                    let alone = commit(&mut store, std::slice::from_ref(job));
-                    tell(job, alone.map(|accepted| accepted.iter().sum()));
+/// What [`Hub`] calls a member's activity.
+#[must_use]
+pub fn topic(member: &str) -> String {
+    format!("activity/{member}")
+}
+
+struct Writer {
+    store: Store,
+    hub: Arc<Hub>,
+    committed: Arc<AtomicI64>,
+}
+
+impl Writer {
+    fn write(mut self, waiting: &Receiver<Job>) {
+        while let Ok(first) = waiting.recv() {
+            let mut jobs = vec![first];
+            jobs.extend(waiting.try_iter().take(GROUP - 1));
+            match self.commit(&jobs) {
+                Ok(accepted) => jobs.iter().zip(accepted).for_each(|(job, n)| tell(job, Ok(n))),
+                Err(error) if jobs.len() == 1 => tell(&jobs[0], Err(error)),
+                // Perhaps one of them is the cause: the others must not suffer for it.
+                Err(_) => {
+                    for job in &jobs {
+                        let alone = self.commit(std::slice::from_ref(job));
+                        tell(job, alone.map(|accepted| accepted.iter().sum()));
+                    }
                 }
             }
         }
     }
-}
 
-/// One transaction. Gives how many events of each upload are stored, in order.
-fn commit(store: &mut Store, jobs: &[Job]) -> Result<Vec<u64>, store::Error> {
-    let uploads: Vec<Upload<'_>> =
-        jobs.iter().map(|j| Upload { member: &j.member, batch: &j.batch, key: j.key.as_deref() }).collect();
-    let appended = store.append(&uploads, now_ms())?;
-    Ok(appended.into_iter().map(|a| a.accepted).collect())
+    /// One transaction. Gives how many events of each upload are stored, in order.
+    fn commit(&mut self, jobs: &[Job]) -> Result<Vec<u64>, store::Error> {
+        let uploads: Vec<Upload<'_>> = jobs
+            .iter()
+            .map(|j| Upload { member: &j.member, batch: &j.batch, key: j.key.as_deref() })
+            .collect();
+        let appended = self.store.append(&uploads, now_ms())?;
+        if let Some(last) = appended.iter().filter_map(|a| a.ids.last()).max() {
+            self.committed.store(*last, Ordering::Release);
+        }
+        let mut news: Vec<&str> = jobs
+            .iter()
+            .zip(&appended)
+            .filter(|(_, a)| !a.ids.is_empty())
+            .map(|(j, _)| j.member.as_str())
+            .collect();
+        news.sort_unstable();
+        news.dedup();
+        news.into_iter().for_each(|member| self.hub.wake(&topic(member)));
+        Ok(appended.into_iter().map(|a| a.accepted).collect())
+    }
 }
 
 /// Whoever asked may have given up; what is stored stays stored.

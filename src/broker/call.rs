@@ -43,8 +43,9 @@ pub struct Answer {
     pub body: Body,
 }
 
-/// An answer's body, JSON if there is one.
+/// An answer's body, JSON unless the headers say otherwise.
 pub enum Body {
+    /// Whole.
     Json(Vec<u8>),
     /// Read while it is sent; an error breaks the answer off.
     Stream(Box<dyn Read + Send>),

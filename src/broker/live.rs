@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::hub::Hub;
 use super::log::Log;
 use crate::identity::{self, Stamp, TeamFile};
 use crate::sys::thread::{self, Joinable};
@@ -20,6 +21,8 @@ pub struct LiveTeam {
     current: RwLock<Arc<TeamFile>>,
     /// The file that was looked at last, good or bad; `None` while there is none.
     seen: Mutex<Option<Stamp>>,
+    /// Whose streams may have ended when the file changes.
+    hub: Arc<Hub>,
     log: Log,
 }
 
@@ -28,12 +31,13 @@ impl LiveTeam {
     ///
     /// # Errors
     /// As [`TeamFile::load`].
-    pub fn open(path: &Path, log: Log) -> Result<LiveTeam, identity::Error> {
+    pub fn open(path: &Path, hub: Arc<Hub>, log: Log) -> Result<LiveTeam, identity::Error> {
         let (file, stamp) = TeamFile::load(path)?;
         Ok(LiveTeam {
             path: path.to_path_buf(),
             current: RwLock::new(Arc::new(file)),
             seen: Mutex::new(Some(stamp)),
+            hub,
             log,
         })
     }
@@ -54,6 +58,7 @@ impl LiveTeam {
             Ok((file, stamp)) => {
                 let members = file.members.len();
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(file);
+                self.hub.wake_all();
                 (Some(stamp), "config reloaded", json!({"members": members}))
             }
             Err(error) => (found, "config refused", json!({"error": error.to_string()})),

@@ -2,7 +2,8 @@
 //!
 //! Comes in: HTTP requests of anybody who reaches the port. Goes out: JSON answers, one log line for each request.
 //! The way of a request: [`edge`] (limits, framing, `Host`) → private socket → [`server`] (workers) → [`router`]
-//! (route, [`auth`]) → a file in [`handlers`] → store. Handlers open no sockets and no files.
+//! (route, [`auth`]) → a file in [`handlers`] → store. Handlers open no sockets and no files. Streams wait in the edge
+//! until the [`hub`] wakes them, and then ask again.
 mod activity_reader;
 mod activity_writer;
 mod auth;
@@ -11,6 +12,7 @@ mod downgrade;
 mod edge;
 mod editor;
 mod handlers;
+mod hub;
 mod live;
 mod log;
 mod presence;
@@ -37,6 +39,7 @@ use activity_reader::Readers;
 use activity_writer::ActivityWriter;
 use edge::Edge;
 use editor::Editor;
+use hub::Hub;
 use live::{LiveTeam, Watch};
 use presence::Presence;
 use router::Service;
@@ -133,7 +136,8 @@ impl Broker {
     pub fn start(config: Config) -> Result<Broker, Error> {
         let log = config.log;
         let system = |what| move |error| Error::System { what, error };
-        let team = Arc::new(LiveTeam::open(&config.config_path, log.clone())?);
+        let hub = Arc::new(Hub::default());
+        let team = Arc::new(LiveTeam::open(&config.config_path, hub.clone(), log.clone())?);
         let file = team.current();
         let host = config.host.or_else(|| file.host.clone()).unwrap_or_else(|| "127.0.0.1".to_string());
         let port = config.port.or(file.port).unwrap_or(8717);
@@ -143,7 +147,7 @@ impl Broker {
             error,
         })?;
         let address = listener.local_addr().map_err(system("learn the address"))?;
-        let activity = ActivityWriter::start(&config.activity_db)?;
+        let activity = ActivityWriter::start(&config.activity_db, hub.clone())?;
         let main = Arc::new(Store::open(&config.db)?);
         let uses = Arc::new(Uses::new(main.clone()));
         let service = Arc::new(Service {
@@ -165,6 +169,7 @@ impl Broker {
             backend: server.socket(),
             connections: WORKERS,
             team,
+            hub,
             limits: config.limits,
             log,
         };

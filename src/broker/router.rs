@@ -84,6 +84,12 @@ const ROUTES: &[Route] = &[
     Route { method: "DELETE", pattern: "/team/presets/:name", handler: Handler::Member(team::delete_preset) },
     Route { method: "POST", pattern: "/members/:name/activity", handler: Handler::Member(activity::append) },
     Route { method: "GET", pattern: "/members/:name/activity", handler: Handler::Member(activity::list) },
+    // Before :id, which it would be otherwise.
+    Route {
+        method: "GET",
+        pattern: "/members/:name/activity/stream",
+        handler: Handler::Member(activity::stream),
+    },
     Route { method: "GET", pattern: "/members/:name/activity/:id", handler: Handler::Member(activity::get) },
 ];
 

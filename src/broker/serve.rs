@@ -59,7 +59,8 @@ pub fn serve(options: ServeOptions) -> Result<(), Error> {
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
     #[cfg(target_os = "linux")]
     let _ = rustix::thread::set_no_new_privs(true);
-    let limits = Limits { clients: clients_for(limits::raise_files(WANTED_FILES)), ..Limits::default() };
+    let (clients, streams) = places(limits::raise_files(WANTED_FILES));
+    let limits = Limits { clients, streams, ..Limits::default() };
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|error| Error::System { what: "listen to signals", error })?;
     let log = Log::stderr();
@@ -75,7 +76,10 @@ pub fn serve(options: ServeOptions) -> Result<(), Error> {
     })?;
     let address = broker.address();
     let _ = writeln!(io::stderr(), "ac7 serve: listening on http://{address}");
-    log.line("listening", &json!({"address": address.to_string(), "clients": limits.clients}));
+    log.line(
+        "listening",
+        &json!({"address": address.to_string(), "clients": limits.clients, "streams": limits.streams}),
+    );
     for signal in signals.forever() {
         if signal != SIGHUP {
             log.line("stopping", &json!({"signal": signal}));
@@ -88,10 +92,12 @@ pub fn serve(options: ServeOptions) -> Result<(), Error> {
     Ok(())
 }
 
-/// How many clients a limit of open files allows: one descriptor each.
-fn clients_for(files: u64) -> usize {
+/// How many clients, and how many streams among them, a limit of open files allows: one descriptor for a client, two
+/// more for a stream.
+fn places(files: u64) -> (usize, usize) {
     let free = usize::try_from(files.saturating_sub(RESERVED)).unwrap_or(usize::MAX);
-    free.clamp(16, Limits::default().clients)
+    let streams = (free / 8).clamp(4, Limits::default().streams);
+    (free.saturating_sub(2 * streams).clamp(16, Limits::default().clients), streams)
 }
 
 #[cfg(test)]
@@ -119,8 +125,10 @@ mod tests {
 
     #[test]
     fn the_clients_fit_into_the_open_files() {
-        for (files, want) in [(0, 16), (200, 72), (1024, 896), (4096, 2048), (u64::MAX, 2048)] {
-            assert_eq!(clients_for(files), want, "{files}");
+        for (files, want) in
+            [(0, (16, 4)), (200, (54, 9)), (1024, (672, 112)), (4096, (2048, 496)), (u64::MAX, (2048, 512))]
+        {
+            assert_eq!(places(files), want, "{files}");
         }
     }
 }

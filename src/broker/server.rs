@@ -10,6 +10,7 @@ use serde_json::json;
 use tiny_http::{Header, Request, Response};
 
 use super::call::{Answer, Body, Call, Failure, Headers};
+use super::edge::FOLLOW;
 use super::log::Log;
 use super::query::parse_target;
 use super::router::{self, Outcome, Service};
@@ -119,13 +120,15 @@ impl Worker {
         if let Some(reason) = &outcome.internal {
             facts["reason"] = json!(reason);
         }
+        // A stream is logged when it begins; its pieces only if something is wrong.
+        let piece = header(&request, FOLLOW).is_some() && outcome.answer.status == 200;
         let broken = request.respond(response(outcome.answer, &id)).err();
         facts["us"] = json!(u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX));
         if let Some(error) = broken {
             facts["broken"] = json!(error.to_string());
         }
         // Only the edge itself, which tries its connections, has no peer.
-        if peer.is_some() {
+        if peer.is_some() && !piece {
             self.log.line("request", &facts);
         }
     }

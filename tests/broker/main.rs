@@ -7,3 +7,4 @@ mod life;
 // For clippy: what is under cfg(test) may unwrap.
 #[cfg(test)]
 mod rig;
+mod streams;

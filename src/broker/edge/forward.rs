@@ -8,10 +8,11 @@ use super::Shared;
 use super::clients::Client;
 use super::input::{Input, LARGE};
 use super::request::{Refusal, Request};
+use super::stream::{LAST, Live, MORE, Permit, WAIT};
 use crate::http1::{Asked, Framer, Head, Length, Part, Rules, Start};
 
 /// How long a request waits for a free worker.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How an exchange ended.
 pub enum Ended {
@@ -24,8 +25,27 @@ pub enum Ended {
 }
 
 /// Fields of an answer that the edge sets itself, or that are nobody's business.
-const OWN: [&str; 6] =
-    ["connection", "content-length", "keep-alive", "server", "transfer-encoding", "x-ac7-protocol"];
+const OWN: [&str; 9] = [
+    "connection",
+    "content-length",
+    "keep-alive",
+    "server",
+    "transfer-encoding",
+    "x-ac7-protocol",
+    LAST,
+    MORE,
+    WAIT,
+];
+
+/// What became of an answer.
+enum Carried<'a> {
+    /// It was sent to its end; whether the client may go on.
+    Done { keep_alive: bool },
+    /// Its head was sent, the rest comes by and by.
+    Live(Live<'a>),
+    /// There are too many streams.
+    TooMany,
+}
 
 /// Carry a request to the broker and its answer back.
 pub fn forward(shared: &Shared, client: &Client, request: &Request<'_>) -> Ended {
@@ -45,11 +65,19 @@ pub fn forward(shared: &Shared, client: &Client, request: &Request<'_>) -> Ended
     let carried = sent.and_then(|()| carry(shared, &mut input, &mut out, request));
     let clean = input.unread().is_empty();
     match carried {
-        Ok(keep_alive) => {
+        Ok(carried) => {
             if clean {
                 lease.give_back();
             }
-            if keep_alive { Ended::KeepAlive } else { Ended::Close }
+            match carried {
+                Carried::Done { keep_alive: true } => Ended::KeepAlive,
+                Carried::Done { keep_alive: false } => Ended::Close,
+                Carried::Live(live) => {
+                    live.run(shared, client, request);
+                    Ended::Close
+                }
+                Carried::TooMany => unavailable(503, "too many streams at the same time"),
+            }
         }
         Err(e) if out.started => {
             shared.log_edge(client, "answer broken off", &e.to_string());
@@ -63,16 +91,17 @@ pub fn forward(shared: &Shared, client: &Client, request: &Request<'_>) -> Ended
     }
 }
 
-/// Carry one answer. Gives whether the client may go on.
-fn carry(
-    shared: &Shared,
+/// Carry one answer.
+fn carry<'s>(
+    shared: &'s Shared,
     input: &mut Input<'_, std::os::unix::net::UnixStream>,
     out: &mut Writer<'_>,
     request: &Request<'_>,
-) -> io::Result<bool> {
+) -> io::Result<Carried<'s>> {
     let mut framer = Framer::responses(Rules::CAPTURE);
     framer.answers(Asked::by(&request.method));
     let (mut chunked, mut live, mut keep_alive) = (false, false, false);
+    let mut stream = None;
     loop {
         let mut rest = input.unread();
         let had = rest.len();
@@ -80,6 +109,12 @@ fn carry(
         let used = had - rest.len();
         let mut dry = false;
         match part {
+            Some(Part::Head(head)) if head.headers.get(WAIT).is_some() && request.method != "HEAD" => {
+                let permit = Permit::take(&shared.streams, shared.limits.streams);
+                let Some(permit) = permit else { return Ok(Carried::TooMany) };
+                stream = Live::of(&head, permit);
+                out.head(&head, request.chunks, true, false)?;
+            }
             Some(Part::Head(head)) => {
                 live = head.length == Length::Chunked;
                 chunked = live && request.chunks;
@@ -96,7 +131,7 @@ fn carry(
                     out.put(b"0\r\n\r\n")?;
                 }
                 out.flush()?;
-                return Ok(keep_alive);
+                return Ok(stream.map_or(Carried::Done { keep_alive }, Carried::Live));
             }
             None => dry = true,
         }

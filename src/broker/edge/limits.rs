@@ -13,15 +13,21 @@ pub struct Limits {
     pub body: Duration,
     /// Between an answer and the next request.
     pub idle: Duration,
-    /// From the request's end to the answer's.
+    /// From the request's end to the answer's, unless that is a stream.
     pub answer: Duration,
+    /// Streams (answers that never end) at the same time.
+    pub streams: usize,
+    /// Between two signs of life on a stream.
+    pub keep_alive: Duration,
+    /// For one piece of a stream, up to 256 KB or one event; a client that is slower is dropped.
+    pub lag: Duration,
     /// One write to a client that does not read.
     pub write: Duration,
     /// Bytes of a body.
     pub body_bytes: usize,
     /// Bytes of a body of somebody without a valid token: strangers must not use up what all bodies together may have.
     pub strangers_body: usize,
-    /// Bytes of all bodies that are held at the same time.
+    /// Bytes of all bodies that are held at the same time, and of all pieces of streams.
     pub all_bodies: usize,
 }
 
@@ -33,6 +39,9 @@ impl Default for Limits {
             body: Duration::from_secs(60),
             idle: Duration::from_secs(75),
             answer: Duration::from_secs(120),
+            streams: 512,
+            keep_alive: Duration::from_secs(15),
+            lag: Duration::from_secs(10),
             write: Duration::from_secs(30),
             body_bytes: 8 << 20,
             strangers_body: 64 << 10,

@@ -3,7 +3,7 @@
 //! Comes in: TCP connections from anybody. Goes out: whole requests within limits, one at a time from each client,
 //! over a fixed pool of connections to a private socket. It may not know what a request is
 //! about, only whether a member sent it. One thread accepts,
-//! one thread with a small stack serves each client; both are bounded, and running out of file descriptors or threads
+//! one thread with a small stack serves each client, also while it has a stream ([`stream`]); both are bounded, and running out of file descriptors or threads
 //! costs the clients that send nothing their places, never the broker its life.
 mod clients;
 mod forward;
@@ -12,21 +12,24 @@ mod input;
 mod limits;
 mod pool;
 mod request;
+mod stream;
 
 pub use limits::Limits;
+pub use stream::{FOLLOW, LAST, MORE, WAIT};
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::json;
 
 use super::auth::bearer;
+use super::hub::Hub;
 use super::live::LiveTeam;
 use super::log::Log;
 use crate::sys::clock::now_ms;
@@ -55,6 +58,8 @@ pub struct Config {
     /// How many connections go there.
     pub connections: usize,
     pub team: Arc<LiveTeam>,
+    /// Wakes the streams.
+    pub hub: Arc<Hub>,
     pub limits: Limits,
     pub log: Log,
 }
@@ -73,6 +78,11 @@ pub(super) struct Shared {
     pool: Pool,
     limits: Limits,
     budget: Budget,
+    /// What streams hold.
+    pieces: Budget,
+    /// How many streams there are.
+    streams: AtomicUsize,
+    hub: Arc<Hub>,
     bound: String,
     team: Arc<LiveTeam>,
     log: Log,
@@ -89,6 +99,9 @@ impl Edge {
             clients: Clients::new(config.limits.clients),
             pool: Pool::open(config.backend, config.connections)?,
             budget: Budget::new(config.limits.all_bodies),
+            pieces: Budget::new(config.limits.all_bodies),
+            streams: AtomicUsize::new(0),
+            hub: config.hub,
             limits: config.limits,
             bound: config.bound,
             team: config.team,
@@ -106,6 +119,7 @@ impl Edge {
     pub fn stop(self, grace: Duration) {
         self.shared.stopping.store(true, Ordering::Relaxed);
         drop(self.wake);
+        self.shared.hub.wake_all();
         self.acceptor.join();
         self.shared.clients.finish(grace, || self.shared.pool.close());
     }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::input::{Input, LARGE, SMALL};
 use super::limits::{Budget, Held, Limits};
+use super::stream::FOLLOW;
 use crate::http1::{Fault, Framer, Head, Length, Part, Start};
 
 /// The header fields that go on to the broker; the others stay here.
@@ -221,6 +222,16 @@ impl<'a> Request<'a> {
             out.extend([name, ": ", value, "\r\n"]);
         }
         out + &format!("X-AC7-Peer: {}\r\nContent-Length: {}\r\n\r\n", peer.to_canonical(), self.body.len())
+    }
+
+    /// The same request once more, for what comes after `last` in a stream; without a body.
+    #[must_use]
+    pub fn follow_up(&self, peer: IpAddr, last: &str) -> String {
+        let mut out = format!("{} {} HTTP/1.1\r\n", self.method, self.target);
+        for (name, value) in &self.headers {
+            out.extend([name, ": ", value, "\r\n"]);
+        }
+        out + &format!("{FOLLOW}: {last}\r\nX-AC7-Peer: {}\r\n\r\n", peer.to_canonical())
     }
 
     /// The body.

@@ -1,0 +1,268 @@
+//! Answers that never end (server-sent events): the client's own thread waits for news, fetches each piece from the
+//! broker by a request of its own, and sends it.
+//!
+//! So a stream holds no worker and no connection of the pool while it waits or sends, the broker decides anew with each
+//! piece whether the client may still have it, and one that reads slowly keeps nothing but its own piece in memory.
+//! The broker's answer to the first request has no body, only [`WAIT`] and [`LAST`]; each later one is asked for with
+//! [`FOLLOW`].
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde_json::json;
+
+use super::Shared;
+use super::clients::Client;
+use super::forward::PATIENCE;
+use super::input::{Input, LARGE, Timed};
+use super::limits::Held;
+use super::request::Request;
+use crate::broker::hub::Waiter;
+use crate::http1::{Asked, Framer, Head, Part, Rules, Start};
+
+/// Field of an answer that begins a stream: what to wait for.
+pub const WAIT: &str = "x-ac7-wait";
+/// Field of an answer: the place in the stream after it.
+pub const LAST: &str = "x-ac7-last";
+/// Field of an answer: there is more already.
+pub const MORE: &str = "x-ac7-more";
+/// Field of a request for the piece after a place.
+pub const FOLLOW: &str = "x-ac7-follow";
+
+/// What keeps the connection from being taken for dead.
+const KEEP_ALIVE: &[u8] = b":\n\n";
+
+/// A place among the streams; dropping it gives it back.
+pub struct Permit<'a>(&'a AtomicUsize);
+
+impl<'a> Permit<'a> {
+    /// `None` if all `most` places are taken.
+    pub fn take(taken: &'a AtomicUsize, most: usize) -> Option<Permit<'a>> {
+        let more = |n: usize| (n < most).then_some(n + 1);
+        taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok().map(|_| Permit(taken))
+    }
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A stream whose head has been sent.
+pub struct Live<'a> {
+    topic: String,
+    last: String,
+    _permit: Permit<'a>,
+}
+
+/// Why a stream ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// The client closed it, or did not take a byte for long.
+    Gone,
+    /// Too slow, but alive.
+    Slow,
+    /// The member may not have it any more.
+    Revoked,
+    Stopping,
+    /// The broker has no worker or memory to spare.
+    Busy,
+    /// The broker's log says why.
+    Failed,
+}
+
+impl End {
+    fn name(self) -> &'static str {
+        match self {
+            End::Gone => "gone",
+            End::Slow => "slow",
+            End::Revoked => "revoked",
+            End::Stopping => "stopping",
+            End::Busy => "busy",
+            End::Failed => "failed",
+        }
+    }
+}
+
+struct Piece<'a> {
+    text: Vec<u8>,
+    last: String,
+    more: bool,
+    _held: Held<'a>,
+}
+
+impl<'a> Live<'a> {
+    /// The stream that an answer begins.
+    pub fn of(head: &Head, permit: Permit<'a>) -> Option<Live<'a>> {
+        let field = |name| head.headers.get(name).map(str::to_string);
+        Some(Live { topic: field(WAIT)?, last: field(LAST)?, _permit: permit })
+    }
+
+    /// Send what comes, until there is a reason to end.
+    pub fn run(self, shared: &Shared, client: &Client, request: &Request<'_>) {
+        let out = Out { client, chunked: request.chunks, slow: shared.limits.lag, dead: shared.limits.write };
+        let (began, end) = (Instant::now(), self.go_on(shared, &out, request));
+        if end != End::Gone {
+            let text = format!("event: end\ndata: {}\n\n", json!({"reason": end.name()}));
+            let last = if request.chunks { "0\r\n\r\n" } else { "" };
+            let _ = out.send(text.as_bytes()).and_then(|()| out.all(last.as_bytes()));
+        }
+        let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let facts = json!({"peer": client.ip.to_string(), "reason": end.name(), "ms": ms});
+        shared.log.line("stream ended", &facts);
+    }
+
+    fn go_on(mut self, shared: &Shared, out: &Out<'_>, request: &Request<'_>) -> End {
+        let Ok(waiter) = shared.hub.wait_for(&self.topic) else { return End::Busy };
+        let mut tick = Instant::now() + shared.limits.keep_alive;
+        loop {
+            if shared.stopping() {
+                return End::Stopping;
+            }
+            waiter.rearm();
+            let piece = match ask(shared, out.client, request, &self.last) {
+                Ok(piece) => piece,
+                Err(end) => return end,
+            };
+            if !piece.text.is_empty() {
+                if let Err(end) = out.events(&piece.text) {
+                    return end;
+                }
+                tick = Instant::now() + shared.limits.keep_alive;
+            }
+            self.last = piece.last;
+            if !piece.more && !wait(out.client, &waiter, tick) && !shared.stopping() {
+                return End::Gone;
+            }
+            if Instant::now() >= tick {
+                if out.send(KEEP_ALIVE).is_err() {
+                    return End::Gone;
+                }
+                tick = Instant::now() + shared.limits.keep_alive;
+            }
+        }
+    }
+}
+
+/// Wait for news until `tick`. Gives whether the client is still there; what it says meanwhile is ignored.
+fn wait(client: &Client, waiter: &Waiter<'_>, tick: Instant) -> bool {
+    loop {
+        let left = tick.saturating_duration_since(Instant::now());
+        let time = Timespec {
+            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(left.subsec_nanos()),
+        };
+        let mut two = [PollFd::new(waiter, PollFlags::IN), PollFd::new(&client.stream, PollFlags::IN)];
+        if poll(&mut two, Some(&time)).is_err() {
+            continue; // a signal
+        }
+        let [news, said] = two.map(|fd| !fd.revents().is_empty());
+        if said && matches!(client.stream.read_within(&mut [0; 512], Duration::from_secs(1)), Ok(0) | Err(_))
+        {
+            return false;
+        }
+        if news || left.is_zero() {
+            return true;
+        }
+    }
+}
+
+/// Fetch the piece after `last`.
+fn ask<'s>(shared: &'s Shared, client: &Client, request: &Request<'_>, last: &str) -> Result<Piece<'s>, End> {
+    let lease = shared.pool.take(PATIENCE).map_err(|_| End::Busy)?;
+    let deadline = Instant::now() + shared.limits.answer;
+    let mut held = shared.pieces.hold();
+    let mut behind = lease.stream();
+    let _ = behind.set_write_timeout(Some(shared.limits.answer));
+    let mut read = || -> io::Result<(Head, Vec<u8>)> {
+        behind.write_all(request.follow_up(client.ip, last).as_bytes())?;
+        let mut framer = Framer::responses(Rules::CAPTURE);
+        framer.answers(Asked::by(&request.method));
+        let (mut input, mut head, mut text) = (Input::new(lease.stream()), None, Vec::new());
+        loop {
+            let mut rest = input.unread();
+            let had = rest.len();
+            let part = framer.next(&mut rest).map_err(io::Error::other)?;
+            let used = had - rest.len();
+            let (mut dry, mut ended) = (false, false);
+            match part {
+                Some(Part::Head(found)) => head = Some(*found),
+                Some(Part::Body(data)) if held.grow(data.len()) => text.extend_from_slice(data),
+                Some(Part::Body(_)) => return Err(io::ErrorKind::OutOfMemory.into()),
+                Some(Part::Trailers(_)) => {}
+                Some(Part::End) => ended = true,
+                None => dry = true,
+            }
+            input.consume(used);
+            if ended {
+                return head.map(|head| (head, text)).ok_or(io::ErrorKind::InvalidData.into());
+            }
+            if dry && input.fill(LARGE, deadline)? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    };
+    let (head, text) = read().map_err(|_| if shared.stopping() { End::Stopping } else { End::Busy })?;
+    lease.give_back();
+    match head.start {
+        Start::Response { status: 200 } => {}
+        Start::Response { status: 401 | 403 | 404 } => return Err(End::Revoked),
+        Start::Response { status: 503 } => return Err(End::Busy),
+        _ => return Err(End::Failed),
+    }
+    let last = head.headers.get(LAST).ok_or(End::Failed)?.to_string();
+    Ok(Piece { text, last, more: head.headers.get(MORE).is_some(), _held: held })
+}
+
+/// The way to the client.
+struct Out<'a> {
+    client: &'a Client,
+    chunked: bool,
+    /// A client that takes longer for a piece is dropped, after a whole event.
+    slow: Duration,
+    /// One that takes longer for one event is dropped at once.
+    dead: Duration,
+}
+
+impl Out<'_> {
+    /// Send the events of a piece.
+    fn events(&self, mut text: &[u8]) -> Result<(), End> {
+        let until = Instant::now() + self.slow;
+        while !text.is_empty() {
+            let end = text.windows(2).position(|two| two == b"\n\n").map_or(text.len(), |at| at + 2);
+            self.send(&text[..end]).map_err(|_| End::Gone)?;
+            text = &text[end..];
+            if Instant::now() > until {
+                return Err(End::Slow);
+            }
+        }
+        Ok(())
+    }
+
+    /// Send some text.
+    fn send(&self, text: &[u8]) -> io::Result<()> {
+        if !self.chunked {
+            return self.all(text);
+        }
+        self.all(&[format!("{:x}\r\n", text.len()).as_bytes(), text, b"\r\n"].concat())
+    }
+
+    /// Write all of it within the time that one event may take.
+    fn all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        let until = Instant::now() + self.dead;
+        while !bytes.is_empty() {
+            match (&self.client.stream).write(bytes) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => bytes = &bytes[n..],
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+            if Instant::now() > until {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        }
+        Ok(())
+    }
+}
