@@ -1,14 +1,21 @@
 //! The one thread that writes the activity database: whatever waits while it commits goes into the next commit
-//! together, so a commit costs the same for one upload as for many.
+//! together, so a commit costs the same for one upload as for many. Between commits it deletes what is too old, in small
+//! pieces.
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
 
 use super::Error;
 use super::hub::Hub;
+use super::live::LiveTeam;
+use super::log::Log;
+use super::retention::Retention;
 use crate::store;
-use crate::store::activity::{Batch, Store, Upload};
+use crate::store::activity::{Batch, PRUNED_ROWS, Store, Upload};
 use crate::sys::clock::now_ms;
 use crate::sys::thread::{self, Joinable};
 
@@ -18,6 +25,8 @@ const QUEUE: usize = 64;
 const GROUP: usize = 64;
 /// SQLite's own needs are modest; the default of 2 MB would do as well.
 const STACK: usize = 1 << 20;
+/// How often it is asked whether there is something to delete.
+const LOOK: Duration = Duration::from_secs(1);
 
 struct Job {
     member: String,
@@ -43,15 +52,16 @@ pub enum Refused {
 
 impl ActivityWriter {
     /// Open the database, made if there is none, and start the thread. It tells `hub` of every member that has new rows,
-    /// by the member's [`topic`].
+    /// by the member's [`topic`],
+    /// and deletes what `team` does not want to be kept.
     ///
     /// # Errors
     /// The database cannot be opened, or there is no thread to be had.
-    pub fn start(path: &Path, hub: Arc<Hub>) -> Result<ActivityWriter, Error> {
+    pub fn start(path: &Path, hub: Arc<Hub>, team: Arc<LiveTeam>, log: Log) -> Result<ActivityWriter, Error> {
         let store = Store::open(path)?;
         let (jobs, waiting) = sync_channel(QUEUE);
         let committed = Arc::new(AtomicI64::new(0));
-        let writer = Writer { store, hub, committed: committed.clone() };
+        let writer = Writer { store, hub, team, log, committed: committed.clone() };
         let thread = thread::spawn("db-activity", STACK, move || writer.write(&waiting))
             .map_err(|error| Error::System { what: "start a thread", error })?;
         Ok(ActivityWriter { jobs: Some(jobs), committed, thread: Some(thread) })
@@ -94,24 +104,56 @@ pub fn topic(member: &str) -> String {
 struct Writer {
     store: Store,
     hub: Arc<Hub>,
+    team: Arc<LiveTeam>,
+    log: Log,
     committed: Arc<AtomicI64>,
 }
 
 impl Writer {
     fn write(mut self, waiting: &Receiver<Job>) {
-        while let Ok(first) = waiting.recv() {
-            let mut jobs = vec![first];
-            jobs.extend(waiting.try_iter().take(GROUP - 1));
-            match self.commit(&jobs) {
-                Ok(accepted) => jobs.iter().zip(accepted).for_each(|(job, n)| tell(job, Ok(n))),
-                Err(error) if jobs.len() == 1 => tell(&jobs[0], Err(error)),
-                // Perhaps one of them is the cause: the others must not suffer for it.
-                Err(_) => {
-                    for job in &jobs {
-                        let alone = self.commit(std::slice::from_ref(job));
-                        tell(job, alone.map(|accepted| accepted.iter().sum()));
-                    }
+        let mut retention = Retention::default();
+        loop {
+            let patience = if retention.is_busy() { Duration::ZERO } else { LOOK };
+            match waiting.recv_timeout(patience) {
+                Ok(first) => self.store_with_others(first, waiting),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            self.delete_some(&mut retention);
+        }
+    }
+
+    /// Commit `first` and what waits beside it.
+    fn store_with_others(&mut self, first: Job, waiting: &Receiver<Job>) {
+        let mut jobs = vec![first];
+        jobs.extend(waiting.try_iter().take(GROUP - 1));
+        match self.commit(&jobs) {
+            Ok(accepted) => jobs.iter().zip(accepted).for_each(|(job, n)| tell(job, Ok(n))),
+            Err(error) if jobs.len() == 1 => tell(&jobs[0], Err(error)),
+            // Perhaps one of them is the cause: the others must not suffer for it.
+            Err(_) => {
+                for job in &jobs {
+                    let alone = self.commit(std::slice::from_ref(job));
+                    tell(job, alone.map(|accepted| accepted.iter().sum()));
                 }
+            }
+        }
+    }
+
+    /// One step of deleting what is too old, if it is time for it.
+    fn delete_some(&mut self, retention: &mut Retention) {
+        let days = self.team.settings().retention_days;
+        let Some(cutoff) = retention.step(days, Instant::now(), now_ms()) else { return };
+        match self.store.prune_step(cutoff) {
+            Ok(rows) => {
+                let sum = retention.did(rows, rows < PRUNED_ROWS, Instant::now());
+                if let Some(rows) = sum.filter(|rows| *rows > 0) {
+                    self.log.line("activity pruned", &json!({"rows": rows, "olderThanDays": days}));
+                }
+            }
+            Err(error) => {
+                retention.failed(Instant::now());
+                self.log.line("activity not pruned", &json!({"reason": error.to_string()}));
             }
         }
     }

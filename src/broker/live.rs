@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::hub::Hub;
 use super::log::Log;
+use super::settings::Settings;
 use crate::identity::{self, Stamp, TeamFile};
 use crate::sys::thread::{self, Joinable};
 
@@ -18,12 +19,23 @@ const PERIOD: Duration = Duration::from_millis(250);
 /// The team file that counts, and which file it was read from.
 pub struct LiveTeam {
     path: PathBuf,
-    current: RwLock<Arc<TeamFile>>,
+    current: RwLock<(Arc<TeamFile>, Arc<Settings>)>,
+    /// Where the file said to listen when the broker started.
+    listens: (Option<String>, Option<u16>),
     /// The file that was looked at last, good or bad; `None` while there is none.
     seen: Mutex<Option<Stamp>>,
     /// Whose streams may have ended when the file changes.
     hub: Arc<Hub>,
     log: Log,
+}
+
+/// What reading the file again has brought.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Reloaded {
+    /// The fields that have changed and hold from now on.
+    pub applied: Vec<&'static str>,
+    /// The fields that hold only after a restart, each with the reason.
+    pub restart: Vec<(&'static str, &'static str)>,
 }
 
 impl LiveTeam {
@@ -32,10 +44,11 @@ impl LiveTeam {
     /// # Errors
     /// As [`TeamFile::load`].
     pub fn open(path: &Path, hub: Arc<Hub>, log: Log) -> Result<LiveTeam, identity::Error> {
-        let (file, stamp) = TeamFile::load(path)?;
+        let (file, settings, stamp) = load(path)?;
         Ok(LiveTeam {
             path: path.to_path_buf(),
-            current: RwLock::new(Arc::new(file)),
+            listens: (file.host.clone(), file.port),
+            current: RwLock::new((Arc::new(file), Arc::new(settings))),
             seen: Mutex::new(Some(stamp)),
             hub,
             log,
@@ -45,27 +58,82 @@ impl LiveTeam {
     /// The team as of the last good read. A request takes it once and keeps it to its end.
     #[must_use]
     pub fn current(&self) -> Arc<TeamFile> {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.current.read().unwrap_or_else(PoisonError::into_inner).0.clone()
+    }
+
+    /// The settings as of the last good read.
+    #[must_use]
+    pub fn settings(&self) -> Arc<Settings> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).1.clone()
     }
 
     /// Read the file again if it is another one than before. A broken or missing one is logged once.
     pub fn check(&self) {
         let found = Stamp::of(&self.path).ok();
-        if found == *self.seen.lock().unwrap_or_else(PoisonError::into_inner) {
-            return;
+        if found != *self.seen.lock().unwrap_or_else(PoisonError::into_inner) {
+            let _ = self.reload(); // it has been logged
         }
-        let (stamp, event, facts) = match TeamFile::load(&self.path) {
-            Ok((file, stamp)) => {
-                let members = file.members.len();
-                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(file);
-                self.hub.wake_all();
-                (Some(stamp), "config reloaded", json!({"members": members}))
-            }
-            Err(error) => (found, "config refused", json!({"error": error.to_string()})),
-        };
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = stamp;
-        self.log.line(event, &facts);
     }
+
+    /// Read the file again. All of it counts from now on, or nothing where it is broken.
+    ///
+    /// # Errors
+    /// As [`TeamFile::load`].
+    pub fn reload(&self) -> Result<Reloaded, identity::Error> {
+        // Held throughout: of two reloads at the same time the one that has read the older file must not win.
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = Stamp::of(&self.path).ok();
+        match load(&self.path) {
+            Ok((file, settings, stamp)) => {
+                *seen = Some(stamp);
+                let members = file.members.len();
+                let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+                let reloaded = self.differences(&current, &file, &settings);
+                *current = (Arc::new(file), Arc::new(settings));
+                drop((current, seen));
+                self.hub.wake_all();
+                let restart: Vec<_> = reloaded.restart.iter().map(|(field, _)| *field).collect();
+                let facts =
+                    json!({"members": members, "applied": reloaded.applied, "restartRequired": restart});
+                self.log.line("config reloaded", &facts);
+                Ok(reloaded)
+            }
+            Err(error) => {
+                *seen = found;
+                drop(seen);
+                self.log.line("config refused", &json!({"error": error.to_string()}));
+                Err(error)
+            }
+        }
+    }
+
+    fn differences(
+        &self,
+        (old, old_settings): &(Arc<TeamFile>, Arc<Settings>),
+        new: &TeamFile,
+        settings: &Settings,
+    ) -> Reloaded {
+        let fields = [
+            ("team", old.team != new.team),
+            ("members", old.members != new.members),
+            ("hosts", old.hosts != new.hosts),
+            ("retentionDays", old_settings.retention_days != settings.retention_days),
+        ];
+        let why = "the broker listens where it began to";
+        let listens = [("host", self.listens.0 != new.host), ("port", self.listens.1 != new.port)];
+        Reloaded {
+            applied: fields.iter().filter(|(_, differs)| *differs).map(|(field, _)| *field).collect(),
+            restart: listens.iter().filter(|(_, differs)| *differs).map(|(field, _)| (*field, why)).collect(),
+        }
+    }
+}
+
+/// Read the file with everything in it that concerns the broker.
+fn load(path: &Path) -> Result<(TeamFile, Settings, Stamp), identity::Error> {
+    let (file, stamp) = TeamFile::load(path)?;
+    let invalid = |invalid| identity::Error::Invalid { path: path.to_path_buf(), invalid };
+    let settings = Settings::of(&file).map_err(invalid)?;
+    Ok((file, settings, stamp))
 }
 
 /// The thread that looks at the file; dropping it stops and joins the thread.

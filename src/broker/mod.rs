@@ -18,9 +18,11 @@ mod log;
 mod presence;
 mod prompt;
 mod query;
+mod retention;
 mod router;
 mod serve;
 mod server;
+mod settings;
 mod socket_dir;
 mod uses;
 
@@ -147,7 +149,7 @@ impl Broker {
             error,
         })?;
         let address = listener.local_addr().map_err(system("learn the address"))?;
-        let activity = ActivityWriter::start(&config.activity_db, hub.clone())?;
+        let activity = ActivityWriter::start(&config.activity_db, hub.clone(), team.clone(), log.clone())?;
         let main = Arc::new(Store::open(&config.db)?);
         let uses = Arc::new(Uses::new(main.clone()));
         let service = Arc::new(Service {
@@ -188,9 +190,9 @@ impl Broker {
         self.address
     }
 
-    /// Look at the team file now.
+    /// Read the team file now; the log says what came of it.
     pub fn reload(&self) {
-        self.service.team.check();
+        let _ = self.service.team.reload(); // the log has it
     }
 
     /// Accept no more, answer what is in work (10 s at most), write what was accepted, end every thread.

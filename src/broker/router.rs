@@ -6,7 +6,7 @@ use super::activity_writer::ActivityWriter;
 use super::auth::Caller;
 use super::call::{Answer, Call, Failure};
 use super::editor::Editor;
-use super::handlers::{activity, briefing, health, members, roster, session, team, tokens};
+use super::handlers::{activity, briefing, health, members, reload, roster, session, team, tokens};
 use super::live::LiveTeam;
 use super::presence::Presence;
 use super::uses::Uses;
@@ -82,6 +82,7 @@ const ROUTES: &[Route] = &[
     Route { method: "GET", pattern: "/team/presets", handler: Handler::Member(team::presets) },
     Route { method: "PUT", pattern: "/team/presets/:name", handler: Handler::Member(team::set_preset) },
     Route { method: "DELETE", pattern: "/team/presets/:name", handler: Handler::Member(team::delete_preset) },
+    Route { method: "POST", pattern: "/reload", handler: Handler::Member(reload::post) },
     Route { method: "POST", pattern: "/members/:name/activity", handler: Handler::Member(activity::append) },
     Route { method: "GET", pattern: "/members/:name/activity", handler: Handler::Member(activity::list) },
     // Before :id, which it would be otherwise.

@@ -4,6 +4,7 @@ mod gates;
 mod hostile;
 mod identity;
 mod life;
+mod operate;
 // For clippy: what is under cfg(test) may unwrap.
 #[cfg(test)]
 mod rig;

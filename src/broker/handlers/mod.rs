@@ -5,6 +5,7 @@ pub mod activity;
 pub mod briefing;
 pub mod health;
 pub mod members;
+pub mod reload;
 pub mod roster;
 pub mod session;
 pub mod team;

@@ -24,7 +24,7 @@ mod walk;
 mod write;
 
 pub use batch::{Batch, Brief, Parser};
-pub use prune::{Pruned, count_older};
+pub use prune::{Pruned, ROWS as PRUNED_ROWS, count_older};
 pub use query::{Cursor, NotACursor, Query};
 pub use read::{Continues, Reader, Row};
 pub use stats::{Day, Stats};

@@ -13,7 +13,7 @@ use crate::store::error::{Error, Fault};
 use crate::store::pack::unpack;
 
 /// Rows per transaction: a writer waits for some milliseconds at most.
-const ROWS: u64 = 200;
+pub const ROWS: u64 = 200;
 
 /// How far a prune came.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,7 +48,7 @@ impl Store {
     ) -> Result<Pruned, Error> {
         let mut pruned = Pruned { done: 0, total: count_older(&self.path, cutoff_ms)? };
         loop {
-            let done = self.prune_some(integer(cutoff_ms)).map_err(|fault| fault.at(&self.path))?;
+            let done = self.prune_step(cutoff_ms)?;
             pruned.done += done;
             if done == 0 || progress(pruned).is_break() || done < ROWS {
                 return Ok(pruned);
@@ -66,6 +66,15 @@ impl Store {
             .execute_batch("VACUUM")
             .and_then(|()| self.conn.query_row(checkpoint, [], |_| Ok(())))
             .map_err(|e| Fault::from(e).at(&self.path))
+    }
+
+    /// One step of [`Store::prune`]: the oldest rows, 200 at most. Gives how many there were; fewer than 200 means that
+    /// none is left.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn prune_step(&mut self, cutoff_ms: u64) -> Result<u64, Error> {
+        self.prune_some(integer(cutoff_ms)).map_err(|fault| fault.at(&self.path))
     }
 
     fn prune_some(&mut self, cutoff: i64) -> Result<u64, Fault> {
