@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::certificate::LiveCertificate;
 use super::hub::Hub;
 use super::log::Log;
 use super::settings::Settings;
@@ -22,6 +23,8 @@ pub struct LiveTeam {
     current: RwLock<(Arc<TeamFile>, Arc<Settings>)>,
     /// Where the file said to listen when the broker started.
     listens: (Option<String>, Option<u16>),
+    /// Whether it named a certificate then.
+    https: bool,
     /// The file that was looked at last, good or bad; `None` while there is none.
     seen: Mutex<Option<Stamp>>,
     /// Whose streams may have ended when the file changes.
@@ -48,11 +51,18 @@ impl LiveTeam {
         Ok(LiveTeam {
             path: path.to_path_buf(),
             listens: (file.host.clone(), file.port),
+            https: settings.https.is_some(),
             current: RwLock::new((Arc::new(file), Arc::new(settings))),
             seen: Mutex::new(Some(stamp)),
             hub,
             log,
         })
+    }
+
+    /// Where the file is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The team as of the last good read. A request takes it once and keeps it to its end.
@@ -117,10 +127,15 @@ impl LiveTeam {
             ("team", old.team != new.team),
             ("members", old.members != new.members),
             ("hosts", old.hosts != new.hosts),
+            ("https", self.https && settings.https.is_some() && old_settings.https != settings.https),
             ("retentionDays", old_settings.retention_days != settings.retention_days),
         ];
-        let why = "the broker listens where it began to";
-        let listens = [("host", self.listens.0 != new.host), ("port", self.listens.1 != new.port)];
+        let why = "the broker listens where and how it began to";
+        let listens = [
+            ("host", self.listens.0 != new.host),
+            ("port", self.listens.1 != new.port),
+            ("https", self.https != settings.https.is_some()),
+        ];
         Reloaded {
             applied: fields.iter().filter(|(_, differs)| *differs).map(|(field, _)| *field).collect(),
             restart: listens.iter().filter(|(_, differs)| *differs).map(|(field, _)| (*field, why)).collect(),
@@ -132,11 +147,11 @@ impl LiveTeam {
 fn load(path: &Path) -> Result<(TeamFile, Settings, Stamp), identity::Error> {
     let (file, stamp) = TeamFile::load(path)?;
     let invalid = |invalid| identity::Error::Invalid { path: path.to_path_buf(), invalid };
-    let settings = Settings::of(&file).map_err(invalid)?;
+    let settings = Settings::of(path, &file).map_err(invalid)?;
     Ok((file, settings, stamp))
 }
 
-/// The thread that looks at the file; dropping it stops and joins the thread.
+/// The thread that looks at the file, and at the certificate; dropping it stops and joins the thread.
 pub struct Watch {
     stop: Option<SyncSender<()>>,
     thread: Option<Joinable>,
@@ -145,16 +160,20 @@ pub struct Watch {
 impl Watch {
     /// # Errors
     /// The operating system has no thread to give.
-    pub fn start(team: Arc<LiveTeam>) -> io::Result<Watch> {
+    pub fn start(team: Arc<LiveTeam>, certificate: Option<Arc<LiveCertificate>>) -> io::Result<Watch> {
         let (stop, stopped) = sync_channel(0);
-        let thread = thread::spawn("config", 256 << 10, move || watch(&team, &stopped))?;
+        let thread =
+            thread::spawn("config", 256 << 10, move || watch(&team, certificate.as_deref(), &stopped))?;
         Ok(Watch { stop: Some(stop), thread: Some(thread) })
     }
 }
 
-fn watch(team: &LiveTeam, stopped: &Receiver<()>) {
+fn watch(team: &LiveTeam, certificate: Option<&LiveCertificate>, stopped: &Receiver<()>) {
     while stopped.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
         team.check();
+        if let Some(certificate) = certificate {
+            certificate.check();
+        }
     }
 }
 

@@ -1,13 +1,14 @@
 //! The team's server: who is in the team, what its agents did.
 //!
 //! Comes in: HTTP requests of anybody who reaches the port. Goes out: JSON answers, one log line for each request.
-//! The way of a request: [`edge`] (limits, framing, `Host`) → private socket → [`server`] (workers) → [`router`]
+//! The way of a request: [`edge`] (TLS, limits, framing, `Host`) → private socket → [`server`] (workers) → [`router`]
 //! (route, [`auth`]) → a file in [`handlers`] → store. Handlers open no sockets and no files. Streams wait in the edge
 //! until the [`hub`] wakes them, and then ask again.
 mod activity_reader;
 mod activity_writer;
 mod auth;
 mod call;
+mod certificate;
 mod downgrade;
 mod edge;
 mod editor;
@@ -39,6 +40,7 @@ use std::time::Duration;
 
 use activity_reader::Readers;
 use activity_writer::ActivityWriter;
+use certificate::LiveCertificate;
 use edge::Edge;
 use editor::Editor;
 use hub::Hub;
@@ -52,6 +54,7 @@ use crate::identity;
 use crate::store;
 use crate::store::activity::Parser;
 use crate::store::main::Store;
+use crate::tls::{BadIdentity, server_config};
 
 /// How long requests in work may take when the broker stops.
 const GRACE: Duration = Duration::from_secs(10);
@@ -68,6 +71,8 @@ pub struct Config {
     pub config_path: PathBuf,
     /// The main database; it is made if there is none.
     pub db: PathBuf,
+    /// Whether to serve HTTPS with a certificate of our own making.
+    pub self_signed: bool,
     /// The activity database; it is made if there is none.
     pub activity_db: PathBuf,
     pub limits: Limits,
@@ -95,6 +100,8 @@ pub enum Error {
         port: u16,
         error: io::Error,
     },
+    /// The certificate.
+    Tls(BadIdentity),
     /// Threads, private socket, signals.
     System {
         what: &'static str,
@@ -107,6 +114,7 @@ impl fmt::Display for Error {
         match self {
             Error::Team(error) => write!(f, "{error}"),
             Error::Store(error) => write!(f, "{error}"),
+            Error::Tls(error) => write!(f, "{error}"),
             Error::Listen { host, port, error } if error.kind() == io::ErrorKind::AddrInUse => {
                 write!(f, "EADDRINUSE: address already in use {host}:{port}")
             }
@@ -149,6 +157,8 @@ impl Broker {
             error,
         })?;
         let address = listener.local_addr().map_err(system("learn the address"))?;
+        let certificate = LiveCertificate::open(&team, config.self_signed, &host, address, log.clone());
+        let certificate = certificate.map_err(Error::Tls)?;
         let activity = ActivityWriter::start(&config.activity_db, hub.clone(), team.clone(), log.clone())?;
         let main = Arc::new(Store::open(&config.db)?);
         let uses = Arc::new(Uses::new(main.clone()));
@@ -157,17 +167,19 @@ impl Broker {
             editor: Editor::new(&config.config_path, team.clone()),
             main,
             uses: uses.clone(),
+            certificate: certificate.clone(),
             presence: Presence::default(),
             activity,
             parser: Parser::new(),
             readers: Arc::new(Readers::new(&config.activity_db)),
         });
-        let watch = Watch::start(team.clone()).map_err(system("start a thread"))?;
+        let watch = Watch::start(team.clone(), certificate.clone()).map_err(system("start a thread"))?;
         let keeper = Keeper::start(uses, team.clone(), log.clone()).map_err(system("start a thread"))?;
         let server = Server::start(&service, WORKERS, &log).map_err(system("open the private socket"))?;
         let edge = edge::Config {
             listener,
             bound: host,
+            tls: certificate.map(|certificate| server_config(certificate)),
             backend: server.socket(),
             connections: WORKERS,
             team,
@@ -190,9 +202,18 @@ impl Broker {
         self.address
     }
 
-    /// Read the team file now; the log says what came of it.
+    /// The certificate's file and its SHA-256, if the broker speaks HTTPS.
+    #[must_use]
+    pub fn certificate(&self) -> Option<(PathBuf, String)> {
+        self.service.certificate.as_ref().map(|certificate| certificate.shown())
+    }
+
+    /// Read the team file and the certificate now; the log says what came of it.
     pub fn reload(&self) {
         let _ = self.service.team.reload(); // the log has it
+        if let Some(certificate) = &self.service.certificate {
+            let _ = certificate.reload(); // as well
+        }
     }
 
     /// Accept no more, answer what is in work (10 s at most), write what was accepted, end every thread.

@@ -5,6 +5,7 @@ use super::activity_reader::Readers;
 use super::activity_writer::ActivityWriter;
 use super::auth::Caller;
 use super::call::{Answer, Call, Failure};
+use super::certificate::LiveCertificate;
 use super::editor::Editor;
 use super::handlers::{activity, briefing, health, members, reload, roster, session, team, tokens};
 use super::live::LiveTeam;
@@ -20,6 +21,8 @@ pub struct Service {
     pub editor: Editor,
     pub main: Arc<Store>,
     pub uses: Arc<Uses>,
+    /// `None` on a port of plain HTTP.
+    pub certificate: Option<Arc<LiveCertificate>>,
     pub presence: Presence,
     pub activity: ActivityWriter,
     pub parser: Parser,

@@ -27,6 +27,8 @@ pub struct ServeOptions {
     pub config_path: PathBuf,
     /// `--db`, `AC7_DB_PATH`, default `./ac7.db`.
     pub db: PathBuf,
+    /// `--tls self-signed`.
+    pub self_signed: bool,
     /// `--activity-db`, `AC7_ACTIVITY_DB_PATH`, default the main file's name with `-activity` before its extension.
     pub activity_db: Option<PathBuf>,
 }
@@ -70,12 +72,18 @@ pub fn serve(options: ServeOptions) -> Result<(), Error> {
         port: options.port,
         config_path: options.config_path,
         db: options.db,
+        self_signed: options.self_signed,
         activity_db,
         limits: limits.clone(),
         log: log.clone(),
     })?;
     let address = broker.address();
-    let _ = writeln!(io::stderr(), "ac7 serve: listening on http://{address}");
+    let certificate = broker.certificate();
+    let scheme = if certificate.is_some() { "https" } else { "http" };
+    let _ = writeln!(io::stderr(), "ac7 serve: listening on {scheme}://{address}");
+    if let Some((path, sha256)) = &certificate {
+        let _ = writeln!(io::stderr(), "ac7 serve: certificate {}, SHA-256 {sha256}", path.display());
+    }
     log.line(
         "listening",
         &json!({"address": address.to_string(), "clients": limits.clients, "streams": limits.streams}),
@@ -117,6 +125,7 @@ mod tests {
                 port: None,
                 config_path: "ac7.json".into(),
                 db: db.into(),
+                self_signed: false,
                 activity_db: given.map(PathBuf::from),
             };
             assert_eq!(options.activity_db(), PathBuf::from(want), "{db}");

@@ -1,4 +1,6 @@
 //! What the team file says about the broker itself, beside where it listens.
+use std::path::{Path, PathBuf};
+
 use serde_json::Value;
 
 use crate::activity::{Invalid, Reader};
@@ -12,20 +14,37 @@ const MOST_DAYS: u64 = 36_500;
 pub struct Settings {
     /// `retentionDays`: activity that is older is deleted once a day; `None` keeps all of it.
     pub retention_days: Option<u64>,
+    /// `https`: the certificate of the port; `None` for plain HTTP.
+    pub https: Option<Https>,
+}
+
+/// `https {cert, key}`: PEM files, relative to the folder of the team file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Https {
+    pub cert: PathBuf,
+    pub key: PathBuf,
 }
 
 impl Settings {
-    /// Read them from the fields of the file that concern nobody else.
+    /// Read them from the fields of the file that concern nobody else; `path` is the file's.
     ///
     /// # Errors
     /// The first field that has a wrong type or value.
-    pub fn of(file: &TeamFile) -> Result<Settings, Invalid> {
+    pub fn of(path: &Path, file: &TeamFile) -> Result<Settings, Invalid> {
         let value = Value::Object(file.more.clone());
         let at = Reader::new(&value);
         let days = |r: &Reader<'_>| match r.uint()? {
             days @ 1..=MOST_DAYS => Ok(days),
             _ => Err(r.invalid("is not a number of days from 1 to 36500")),
         };
-        Ok(Settings { retention_days: at.field("retentionDays").optional(days)? })
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let https = |r: &Reader<'_>| {
+            let file = |name| r.field(name).str().map(|text| folder.join(text));
+            Ok(Https { cert: file("cert")?, key: file("key")? })
+        };
+        Ok(Settings {
+            retention_days: at.field("retentionDays").optional(days)?,
+            https: at.field("https").optional(https)?,
+        })
     }
 }

@@ -17,11 +17,12 @@ pub const VERB: Verb = Verb {
         Flag::value("db", "PATH", "The main database; else $AC7_DB_PATH").or("./ac7.db"),
         Flag::value("activity-db", "PATH", "The activity database; else $AC7_ACTIVITY_DB_PATH")
             .or("./ac7-activity.db"),
+        Flag::value("tls", "self-signed", "Serve HTTPS with a certificate made here"),
         Flag::value("config-path", "PATH", "The team file; else $AC7_CONFIG_PATH").or("./ac7.json"),
     ]],
     examples: &[
         ("ac7 serve", "serve this machine alone"),
-        ("ac7 serve --host 0.0.0.0 --port 8718", "serve the network"),
+        ("ac7 serve --host 0.0.0.0 --tls self-signed", "serve the network"),
     ],
     exits: SUCCESS_OR_FAILURE,
     see_also: &["ac7-serve(8)", "ac7-setup(8)"],
@@ -57,12 +58,15 @@ fn options(parsed: &Parsed, env: Environment) -> Result<ServeOptions, Error> {
             })
             .transpose()?,
     };
+    let ours = |text: &str| (text == "self-signed").then_some(());
+    let tls = parsed.read("tls", "it is not self-signed; others are named by https in ac7.json", ours)?;
     let path = |flag: &'static str, name| parsed.path(flag).or_else(|| env(name).map(PathBuf::from));
     Ok(ServeOptions {
         host: parsed.text("host")?.or_else(|| env("AC7_HOST")),
         port,
         config_path: path("config-path", "AC7_CONFIG_PATH").unwrap_or_else(|| "./ac7.json".into()),
         db: path("db", "AC7_DB_PATH").unwrap_or_else(|| "./ac7.db".into()),
+        self_signed: tls.is_some(),
         activity_db: path("activity-db", "AC7_ACTIVITY_DB_PATH"),
     })
 }
@@ -107,6 +111,15 @@ mod tests {
         assert_eq!(seen(read("", &env).unwrap()), want);
         let want = (None, None, path("./ac7.json"), path("./ac7.db"), path("./ac7-activity.db"));
         assert_eq!(seen(read("", &[]).unwrap()), want);
+    }
+
+    #[test]
+    fn what_is_none_of_a_few_words_is_refused() {
+        assert!(read("--tls self-signed", &[]).unwrap().self_signed);
+        let error = read("--tls x.pem", &[]).unwrap_err().to_string();
+        let want =
+            "ac7 serve: bad --tls: x.pem: it is not self-signed; others are named by https in ac7.json";
+        assert_eq!(error, want);
     }
 
     #[test]

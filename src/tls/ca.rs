@@ -119,7 +119,7 @@ impl SessionCa {
     }
 }
 
-fn common_name(name: &str) -> DistinguishedName {
+pub(super) fn common_name(name: &str) -> DistinguishedName {
     let mut out = DistinguishedName::new();
     out.push(DnType::CommonName, name);
     out

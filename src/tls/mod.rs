@@ -4,9 +4,11 @@
 //! never leaves this room, and no switch turns validation off.
 mod ca;
 mod roots;
+mod server;
 
 pub use ca::SessionCa;
 pub use roots::{Error, Roots};
+pub use server::{BadIdentity, Identity, make_self_signed, server_config};
 
 use std::sync::Arc;
 
@@ -24,12 +26,16 @@ pub fn provider() -> Arc<CryptoProvider> {
 /// A certificate as PEM text (RFC 7468 §2).
 #[must_use]
 pub fn to_pem(certificate: &CertificateDer<'_>) -> String {
-    let mut out = String::from("-----BEGIN CERTIFICATE-----\n");
-    let text = STANDARD.encode(certificate);
+    pem("CERTIFICATE", certificate)
+}
+
+fn pem(label: &str, der: &[u8]) -> String {
+    let mut out = format!("-----BEGIN {label}-----\n");
+    let text = STANDARD.encode(der);
     for start in (0..text.len()).step_by(64) {
         out.push_str(&text[start..text.len().min(start + 64)]);
         out.push('\n');
     }
-    out.push_str("-----END CERTIFICATE-----\n");
+    out.push_str(&format!("-----END {label}-----\n"));
     out
 }

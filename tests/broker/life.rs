@@ -116,6 +116,7 @@ fn a_start_that_fails_says_why_and_leaves_no_thread() {
             port: Some(port),
             config_path: config,
             db: rig.folder.join("ac7.db"),
+            self_signed: false,
             activity_db: rig.database(),
             limits: Limits::default(),
             log: Log::to(Box::new(rig.log.clone())),

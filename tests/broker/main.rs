@@ -2,6 +2,7 @@
 #![cfg(test)]
 mod gates;
 mod hostile;
+mod https;
 mod identity;
 mod life;
 mod operate;

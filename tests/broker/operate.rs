@@ -49,7 +49,7 @@ fn a_reload_says_what_holds_and_what_does_not() {
     set(&rig, "port", &json!(9));
     set(&rig, "retentionDays", &json!(30));
     let (status, body) = reload();
-    let why = "the broker listens where it began to";
+    let why = "the broker listens where and how it began to";
     assert_eq!((status, &body["restartRequired"]), (200, &json!([{"field": "port", "why": why}])));
     let seen: Vec<Value> = rig.log.events("config reloaded").split_off(lines);
     assert!(seen.iter().any(|line| line["applied"] == json!(["retentionDays"])), "{seen:?}");

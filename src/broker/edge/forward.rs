@@ -1,7 +1,6 @@
 //! A clean request to the broker, its answer to the client.
 use std::fmt::Write as _;
 use std::io::{self, Write};
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use super::Shared;
@@ -9,6 +8,7 @@ use super::clients::Client;
 use super::input::{Input, LARGE};
 use super::request::{Refusal, Request};
 use super::stream::{LAST, Live, MORE, Permit, WAIT};
+use super::wire::Wire;
 use crate::http1::{Asked, Framer, Head, Length, Part, Rules, Start};
 
 /// How long a request waits for a free worker.
@@ -48,7 +48,7 @@ enum Carried<'a> {
 }
 
 /// Carry a request to the broker and its answer back.
-pub fn forward(shared: &Shared, client: &Client, request: &Request<'_>) -> Ended {
+pub fn forward(shared: &Shared, client: &Client, wire: &Wire<'_>, request: &Request<'_>) -> Ended {
     let deadline = Instant::now() + shared.limits.answer;
     let unavailable = |status, reason| Ended::Refused(Refusal { status, reason });
     let lease = match shared.pool.take(PATIENCE) {
@@ -56,11 +56,12 @@ pub fn forward(shared: &Shared, client: &Client, request: &Request<'_>) -> Ended
         Err(e) if e.kind() == io::ErrorKind::TimedOut => return unavailable(503, "the broker is busy"),
         Err(_) => return unavailable(503, "the broker is stopping or out of order"),
     };
-    let mut out = Writer { client: &client.stream, pending: Vec::new(), started: false, deadline };
+    let mut out = Writer { client: wire, pending: Vec::new(), started: false, deadline };
     let mut behind = lease.stream();
     let _ = behind.set_write_timeout(Some(shared.limits.answer));
-    let sent =
-        behind.write_all(request.head(client.ip).as_bytes()).and_then(|()| behind.write_all(request.body()));
+    let sent = behind
+        .write_all(request.head(client.ip, wire.is_secure()).as_bytes())
+        .and_then(|()| behind.write_all(request.body()));
     let mut input = Input::new(lease.stream());
     let carried = sent.and_then(|()| carry(shared, &mut input, &mut out, request));
     let clean = input.unread().is_empty();
@@ -73,7 +74,7 @@ pub fn forward(shared: &Shared, client: &Client, request: &Request<'_>) -> Ended
                 Carried::Done { keep_alive: true } => Ended::KeepAlive,
                 Carried::Done { keep_alive: false } => Ended::Close,
                 Carried::Live(live) => {
-                    live.run(shared, client, request);
+                    live.run(shared, client, wire, request);
                     Ended::Close
                 }
                 Carried::TooMany => unavailable(503, "too many streams at the same time"),
@@ -150,7 +151,7 @@ fn carry<'s>(
 
 /// Collects small pieces for the client, so that they leave in one write.
 struct Writer<'a> {
-    client: &'a TcpStream,
+    client: &'a Wire<'a>,
     pending: Vec<u8>,
     /// Whether the client may have got something.
     started: bool,

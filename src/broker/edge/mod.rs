@@ -1,6 +1,6 @@
 //! The edge: it owns the clients, so that the HTTP server behind it sees only clean requests over a few connections.
 //!
-//! Comes in: TCP connections from anybody. Goes out: whole requests within limits, one at a time from each client,
+//! Comes in: TCP connections from anybody, inside of TLS if there is a certificate ([`wire`]). Goes out: whole requests within limits, one at a time from each client,
 //! over a fixed pool of connections to a private socket. It may not know what a request is
 //! about, only whether a member sent it. One thread accepts,
 //! one thread with a small stack serves each client, also while it has a stream ([`stream`]); both are bounded, and running out of file descriptors or threads
@@ -13,6 +13,7 @@ mod limits;
 mod pool;
 mod request;
 mod stream;
+mod wire;
 
 pub use limits::Limits;
 pub use stream::{FOLLOW, LAST, MORE, WAIT};
@@ -26,6 +27,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustls::ServerConfig;
 use serde_json::json;
 
 use super::auth::bearer;
@@ -40,6 +42,7 @@ use input::Input;
 use limits::Budget;
 use pool::Pool;
 use request::{Gate, Refusal};
+use wire::{NoTls, Wire};
 
 /// The stack of a client's thread: framing and copying, nothing that recurses.
 const STACK: usize = 128 << 10;
@@ -53,6 +56,8 @@ pub struct Config {
     pub listener: TcpListener,
     /// The host that the broker was told to listen on.
     pub bound: String,
+    /// `None` for plain HTTP.
+    pub tls: Option<Arc<ServerConfig>>,
     /// The private socket of the HTTP server.
     pub backend: PathBuf,
     /// How many connections go there.
@@ -83,6 +88,7 @@ pub(super) struct Shared {
     /// How many streams there are.
     streams: AtomicUsize,
     hub: Arc<Hub>,
+    tls: Option<Arc<ServerConfig>>,
     bound: String,
     team: Arc<LiveTeam>,
     log: Log,
@@ -103,6 +109,7 @@ impl Edge {
             streams: AtomicUsize::new(0),
             hub: config.hub,
             limits: config.limits,
+            tls: config.tls,
             bound: config.bound,
             team: config.team,
             log: config.log,
@@ -223,6 +230,21 @@ impl Drop for Leaving<'_> {
 
 /// One client, request after request.
 fn serve(shared: &Shared, client: &Client) {
+    let mut first_byte = Instant::now() + shared.limits.head;
+    let wire = match &shared.tls {
+        None => Wire::plain(&client.stream),
+        Some(config) => match Wire::accept(&client.stream, config.clone(), first_byte) {
+            Ok(wire) => wire,
+            Err(NoTls::NotTls) => {
+                let refusal =
+                    Refusal { status: 400, reason: "this port speaks HTTPS, not HTTP or anything else" };
+                let wire = Wire::plain(&client.stream);
+                refuse(shared, client, &wire, &refusal);
+                return close(&wire);
+            }
+            Err(NoTls::Failed(e)) => return shared.log_edge(client, "no TLS with a client", &e.to_string()),
+        },
+    };
     let allowed = |value: &str| host::allowed(value, &shared.bound, &shared.team.current().hosts);
     let is_member = |value: &str| {
         bearer(value).is_some_and(|token| shared.team.current().authenticate(token, now_ms()).is_some())
@@ -233,32 +255,31 @@ fn serve(shared: &Shared, client: &Client) {
         host_allowed: &allowed,
         is_member: &is_member,
     };
-    let mut input = Input::new(&client.stream);
-    let mut first_byte = Instant::now() + shared.limits.head;
+    let mut input = Input::new(&wire);
     loop {
-        let refused = match gate.next(&mut input, &client.stream, first_byte) {
+        let refused = match gate.next(&mut input, &wire, first_byte) {
             Ok(None) => return,
             Ok(Some(request)) => {
                 shared.clients.working(client);
-                match forward(shared, client, &request) {
+                match forward(shared, client, &wire, &request) {
                     Ended::KeepAlive => {
                         shared.clients.waiting(client);
                         first_byte = Instant::now() + shared.limits.idle;
                         continue;
                     }
-                    Ended::Close => return close(client),
+                    Ended::Close => return close(&wire),
                     Ended::Refused(refusal) => refusal,
                 }
             }
             Err(refusal) => refusal,
         };
-        refuse(shared, client, &refused);
-        return close(client);
+        refuse(shared, client, &wire, &refused);
+        return close(&wire);
     }
 }
 
 /// Tell the client why it is not served.
-fn refuse(shared: &Shared, client: &Client, refusal: &Refusal) {
+fn refuse(shared: &Shared, client: &Client, mut wire: &Wire<'_>, refusal: &Refusal) {
     let facts = json!({"peer": client.ip.to_string(), "status": refusal.status, "reason": refusal.reason});
     shared.log.line("refused", &facts);
     let body = json!({"error": refusal.reason}).to_string();
@@ -270,23 +291,25 @@ fn refuse(shared: &Shared, client: &Client, refusal: &Refusal) {
     text += &format!(
         "Content-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
     );
-    let _ = (&client.stream).write_all(text.as_bytes());
+    let _ = wire.write_all(text.as_bytes());
 }
 
 /// Close so that the last answer arrives: closing a socket with unread bytes makes the system throw away what the
 /// client has not read yet (RFC 9112 §9.6).
-fn close(client: &Client) {
-    if client.stream.shutdown(Shutdown::Write).is_err() {
+fn close(wire: &Wire<'_>) {
+    wire.end();
+    if wire.stream.shutdown(Shutdown::Write).is_err() {
         return;
     }
     let (until, mut left) = (Instant::now() + LINGER.0, LINGER.1);
     let mut scratch = [0; 4096];
     while left > 0 {
         let patience = until.saturating_duration_since(Instant::now());
-        if patience.is_zero() || client.stream.set_read_timeout(Some(patience)).is_err() {
+        if patience.is_zero() || wire.stream.set_read_timeout(Some(patience)).is_err() {
             return;
         }
-        match (&client.stream).read(&mut scratch) {
+        let mut socket = wire.stream;
+        match socket.read(&mut scratch) {
             Ok(0) | Err(_) => return,
             Ok(n) => left = left.saturating_sub(n),
         }

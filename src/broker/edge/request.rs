@@ -1,11 +1,12 @@
 //! Requests as they come from clients: read whole, refused if unclean, and reduced to what the broker needs.
 use std::io::{self, Write};
-use std::net::{IpAddr, TcpStream};
+use std::net::IpAddr;
 use std::time::Instant;
 
 use super::input::{Input, LARGE, SMALL};
 use super::limits::{Budget, Held, Limits};
 use super::stream::FOLLOW;
+use super::wire::Wire;
 use crate::http1::{Fault, Framer, Head, Length, Part, Start};
 
 /// The header fields that go on to the broker; the others stay here.
@@ -75,8 +76,8 @@ impl<'a> Gate<'a> {
     /// Why it is refused; the connection cannot be used further.
     pub fn next(
         &self,
-        input: &mut Input<'_, TcpStream>,
-        socket: &TcpStream,
+        input: &mut Input<'_, Wire<'_>>,
+        socket: &Wire<'_>,
         first_byte: Instant,
     ) -> Result<Option<Request<'a>>, Refusal> {
         let mut framer = Framer::requests(crate::http1::Rules::EDGE);
@@ -182,7 +183,7 @@ struct Most {
 const TOO_LARGE: Refusal = refusal(413, "the body is too large");
 
 /// Answer `Expect` (RFC 9110 §10.1.1): the head was found good, so the body may come.
-fn go_on(head: &Head, mut socket: &TcpStream) -> Result<(), Refusal> {
+fn go_on(head: &Head, mut socket: &Wire<'_>) -> Result<(), Refusal> {
     match head.headers.get("expect") {
         Some(value) if !value.eq_ignore_ascii_case("100-continue") => {
             Err(refusal(417, "an unknown expectation"))
@@ -214,24 +215,26 @@ impl<'a> Request<'a> {
         Ok(Request { method, target, headers, body, chunks, keep_alive: keep_alive && chunks, _held: held })
     }
 
-    /// The request as the broker gets it, `X-AC7-Peer` among its headers: the client's own is not in [`FORWARDED`].
+    /// The request as the broker gets it, `X-AC7-Peer` and `X-AC7-Proto` among its headers: the client's own are not in
+    /// [`FORWARDED`].
     #[must_use]
-    pub fn head(&self, peer: IpAddr) -> String {
-        let mut out = format!("{} {} HTTP/1.1\r\n", self.method, self.target);
-        for (name, value) in &self.headers {
-            out.extend([name, ": ", value, "\r\n"]);
-        }
-        out + &format!("X-AC7-Peer: {}\r\nContent-Length: {}\r\n\r\n", peer.to_canonical(), self.body.len())
+    pub fn head(&self, peer: IpAddr, secure: bool) -> String {
+        self.common(peer, secure) + &format!("Content-Length: {}\r\n\r\n", self.body.len())
     }
 
     /// The same request once more, for what comes after `last` in a stream; without a body.
     #[must_use]
-    pub fn follow_up(&self, peer: IpAddr, last: &str) -> String {
+    pub fn follow_up(&self, peer: IpAddr, secure: bool, last: &str) -> String {
+        self.common(peer, secure) + &format!("{FOLLOW}: {last}\r\n\r\n")
+    }
+
+    fn common(&self, peer: IpAddr, secure: bool) -> String {
         let mut out = format!("{} {} HTTP/1.1\r\n", self.method, self.target);
         for (name, value) in &self.headers {
             out.extend([name, ": ", value, "\r\n"]);
         }
-        out + &format!("{FOLLOW}: {last}\r\nX-AC7-Peer: {}\r\n\r\n", peer.to_canonical())
+        let proto = if secure { "https" } else { "http" };
+        out + &format!("X-AC7-Peer: {}\r\nX-AC7-Proto: {proto}\r\n", peer.to_canonical())
     }
 
     /// The body.

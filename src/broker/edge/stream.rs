@@ -18,6 +18,7 @@ use super::forward::PATIENCE;
 use super::input::{Input, LARGE, Timed};
 use super::limits::Held;
 use super::request::Request;
+use super::wire::Wire;
 use crate::broker::hub::Waiter;
 use crate::http1::{Asked, Framer, Head, Part, Rules, Start};
 
@@ -32,6 +33,9 @@ pub const FOLLOW: &str = "x-ac7-follow";
 
 /// What keeps the connection from being taken for dead.
 const KEEP_ALIVE: &[u8] = b":\n\n";
+
+/// How long the rest of something that has begun to come is waited for.
+const SCRAP: Duration = Duration::from_millis(100);
 
 /// A place among the streams; dropping it gives it back.
 pub struct Permit<'a>(&'a AtomicUsize);
@@ -101,8 +105,9 @@ impl<'a> Live<'a> {
     }
 
     /// Send what comes, until there is a reason to end.
-    pub fn run(self, shared: &Shared, client: &Client, request: &Request<'_>) {
-        let out = Out { client, chunked: request.chunks, slow: shared.limits.lag, dead: shared.limits.write };
+    pub fn run(self, shared: &Shared, client: &Client, wire: &Wire<'_>, request: &Request<'_>) {
+        let out =
+            Out { client, wire, chunked: request.chunks, slow: shared.limits.lag, dead: shared.limits.write };
         let (began, end) = (Instant::now(), self.go_on(shared, &out, request));
         if end != End::Gone {
             let text = format!("event: end\ndata: {}\n\n", json!({"reason": end.name()}));
@@ -122,7 +127,7 @@ impl<'a> Live<'a> {
                 return End::Stopping;
             }
             waiter.rearm();
-            let piece = match ask(shared, out.client, request, &self.last) {
+            let piece = match ask(shared, out, request, &self.last) {
                 Ok(piece) => piece,
                 Err(end) => return end,
             };
@@ -133,7 +138,7 @@ impl<'a> Live<'a> {
                 tick = Instant::now() + shared.limits.keep_alive;
             }
             self.last = piece.last;
-            if !piece.more && !wait(out.client, &waiter, tick) && !shared.stopping() {
+            if !piece.more && !wait(out.wire, &waiter, tick) && !shared.stopping() {
                 return End::Gone;
             }
             if Instant::now() >= tick {
@@ -147,21 +152,26 @@ impl<'a> Live<'a> {
 }
 
 /// Wait for news until `tick`. Gives whether the client is still there; what it says meanwhile is ignored.
-fn wait(client: &Client, waiter: &Waiter<'_>, tick: Instant) -> bool {
+fn wait(wire: &Wire<'_>, waiter: &Waiter<'_>, tick: Instant) -> bool {
     loop {
         let left = tick.saturating_duration_since(Instant::now());
         let time = Timespec {
             tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: i64::from(left.subsec_nanos()),
         };
-        let mut two = [PollFd::new(waiter, PollFlags::IN), PollFd::new(&client.stream, PollFlags::IN)];
+        let mut two = [PollFd::new(waiter, PollFlags::IN), PollFd::new(wire.stream, PollFlags::IN)];
         if poll(&mut two, Some(&time)).is_err() {
             continue; // a signal
         }
         let [news, said] = two.map(|fd| !fd.revents().is_empty());
-        if said && matches!(client.stream.read_within(&mut [0; 512], Duration::from_secs(1)), Ok(0) | Err(_))
-        {
-            return false;
+        if said {
+            match wire.read_within(&mut [0; 512], SCRAP) {
+                Ok(0) => return false,
+                // A record without data of its own.
+                Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
+                Err(_) => return false,
+                Ok(_) => {}
+            }
         }
         if news || left.is_zero() {
             return true;
@@ -170,14 +180,14 @@ fn wait(client: &Client, waiter: &Waiter<'_>, tick: Instant) -> bool {
 }
 
 /// Fetch the piece after `last`.
-fn ask<'s>(shared: &'s Shared, client: &Client, request: &Request<'_>, last: &str) -> Result<Piece<'s>, End> {
+fn ask<'s>(shared: &'s Shared, to: &Out<'_>, request: &Request<'_>, last: &str) -> Result<Piece<'s>, End> {
     let lease = shared.pool.take(PATIENCE).map_err(|_| End::Busy)?;
     let deadline = Instant::now() + shared.limits.answer;
     let mut held = shared.pieces.hold();
     let mut behind = lease.stream();
     let _ = behind.set_write_timeout(Some(shared.limits.answer));
     let mut read = || -> io::Result<(Head, Vec<u8>)> {
-        behind.write_all(request.follow_up(client.ip, last).as_bytes())?;
+        behind.write_all(request.follow_up(to.client.ip, to.wire.is_secure(), last).as_bytes())?;
         let mut framer = Framer::responses(Rules::CAPTURE);
         framer.answers(Asked::by(&request.method));
         let (mut input, mut head, mut text) = (Input::new(lease.stream()), None, Vec::new());
@@ -219,6 +229,7 @@ fn ask<'s>(shared: &'s Shared, client: &Client, request: &Request<'_>, last: &st
 /// The way to the client.
 struct Out<'a> {
     client: &'a Client,
+    wire: &'a Wire<'a>,
     chunked: bool,
     /// A client that takes longer for a piece is dropped, after a whole event.
     slow: Duration,
@@ -253,7 +264,8 @@ impl Out<'_> {
     fn all(&self, mut bytes: &[u8]) -> io::Result<()> {
         let until = Instant::now() + self.dead;
         while !bytes.is_empty() {
-            match (&self.client.stream).write(bytes) {
+            let mut wire = self.wire;
+            match wire.write(bytes) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(n) => bytes = &bytes[n..],
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
