@@ -1,27 +1,30 @@
 //! `ac7 setup`: a team, its first member, a token.
-use std::io::{self, BufRead, IsTerminal};
-use std::path::PathBuf;
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::path::Path;
 
 use super::error::Error;
 use super::flags::{Flag, Operands, Parsed};
-use super::{Environment, Group, SUCCESS_OR_FAILURE, Verb, environment, terminal};
-use crate::identity::{self, SetupOptions, setup};
+use super::{Group, SUCCESS_OR_FAILURE, Verb, environment, team_file, terminal};
+use crate::identity::{self, SetupOptions, setup, valid_name};
 
 pub const VERB: Verb = Verb {
     name: "setup",
     group: Group::Team,
     summary: "Make a team, its first member and a token",
     operands: Operands::None,
-    flags: &[&[
-        Flag::value("team", "NAME", "The team's name; asked for if not given"),
-        Flag::value("member", "NAME", "The first member's name; asked for if not given"),
-        Flag::value("directive", "TEXT", "What the team is there for, told to every agent"),
-        Flag::value("title", "TEXT", "The first member's role").or("admin"),
-        Flag::value("config-path", "PATH", "The team file; else $AC7_CONFIG_PATH").or("./ac7.json"),
-        Flag::switch("non-interactive", "Do not ask; --team and --member are required then"),
-    ]],
+    flags: &[
+        &[
+            Flag::value("team", "NAME", "The team's name"),
+            Flag::value("directive", "TEXT", "What the team is there for, told to every agent"),
+            Flag::value("context", "TEXT", "What everybody should know, told to every agent"),
+            Flag::value("member", "NAME", "The first member's name"),
+            Flag::value("title", "TEXT", "The first member's role").or(SetupOptions::TITLE),
+            Flag::switch("non-interactive", "Do not ask; --team and --member are required then"),
+        ],
+        team_file::CONFIG,
+    ],
     examples: &[
-        ("ac7 setup", "ask for the names"),
+        ("ac7 setup", "ask for everything that is not given"),
         ("ac7 setup --non-interactive --team T --member ann", "ask for nothing, as in a script"),
     ],
     exits: SUCCESS_OR_FAILURE,
@@ -31,14 +34,15 @@ pub const VERB: Verb = Verb {
 };
 
 fn run(parsed: &Parsed) -> Result<u8, Error> {
+    let path = team_file::config(parsed, &environment);
+    // Before anything is asked.
+    if path.symlink_metadata().is_ok() {
+        return Err(failed(&identity::Error::Exists(path)));
+    }
     let interactive = !parsed.has("non-interactive") && io::stdin().is_terminal();
     let ask = |question: &str| if interactive { ask(question) } else { None };
-    let options = options(parsed, &environment, &ask)?;
-    let done = setup(&options).map_err(|error| Error::Failed {
-        verb: VERB.name,
-        fix: fix(&error),
-        what: error.to_string().trim_start_matches("setup: ").to_string(),
-    })?;
+    let options = options(parsed, &path, &ask)?;
+    let done = setup(&options).map_err(|error| failed(&error))?;
     let file = terminal::path(&done.path);
     terminal::say(format_args!(
         "ac7 setup: wrote {file}: {} is the first member, with every permission",
@@ -50,8 +54,13 @@ fn run(parsed: &Parsed) -> Result<u8, Error> {
     terminal::say(format_args!(
         "ac7 setup: this token is shown once; give it to ac7 run as AC7_TOKEN; now: ac7 serve"
     ));
-    println!("{}", done.token);
+    writeln!(io::stdout(), "{}", done.token)?;
     Ok(0)
+}
+
+fn failed(error: &identity::Error) -> Error {
+    let what = error.to_string().trim_start_matches("setup: ").to_string();
+    Error::Failed { verb: VERB.name, what, fix: fix(error) }
 }
 
 fn fix(error: &identity::Error) -> Option<String> {
@@ -63,69 +72,113 @@ fn fix(error: &identity::Error) -> Option<String> {
     }
 }
 
-/// What was typed, and what `ask` says about names that were not.
+/// What was typed, and what `ask` says about the rest: a line, or `None` where nobody can be asked.
 fn options(
     parsed: &Parsed,
-    env: Environment,
+    path: &Path,
     ask: &dyn Fn(&str) -> Option<String>,
 ) -> Result<SetupOptions, Error> {
-    let needed = |option: &'static str, question: &str| match parsed.text(option)?.or_else(|| ask(question)) {
-        Some(name) => Ok(name),
-        None => Err(Error::MissingOption { verb: VERB.name, option, called: "NAME" }),
+    let needed = |option: &'static str, question: &str, good: &dyn Fn(&str) -> bool, rule: &str| {
+        if let Some(given) = parsed.text(option)? {
+            return Ok(given);
+        }
+        loop {
+            match ask(question) {
+                None => return Err(Error::MissingOption { verb: VERB.name, option, called: "NAME" }),
+                Some(answer) if good(&answer) => return Ok(answer),
+                Some(_) => terminal::say(format_args!("It has to be {rule}.")),
+            }
+        }
     };
-    let path = parsed.path("config-path").or_else(|| env("AC7_CONFIG_PATH").map(PathBuf::from));
+    let optional = |option: &'static str, question: &str, most: usize| {
+        if let Some(given) = parsed.text(option)? {
+            return Ok::<_, Error>(Some(given));
+        }
+        loop {
+            match ask(question).filter(|answer| !answer.is_empty()) {
+                Some(answer) if answer.chars().count() > most => {
+                    terminal::say(format_args!("It has to be at most {most} characters."));
+                }
+                answer => return Ok(answer),
+            }
+        }
+    };
+    let named = |text: &str| (1..=128).contains(&text.chars().count());
+    let directive = format!("What it is there for [{}]: ", SetupOptions::DIRECTIVE);
     Ok(SetupOptions {
-        path: path.unwrap_or_else(|| "./ac7.json".into()),
-        team: needed("team", "Name of the team: ")?,
-        member: needed("member", "Your name in it (letters, digits, . _ -): ")?,
-        directive: parsed.text("directive")?,
-        context: None,
-        title: parsed.text("title")?,
+        path: path.to_path_buf(),
+        team: needed("team", "Name of the team: ", &named, "1 to 128 characters")?,
+        directive: optional("directive", &directive, 512)?,
+        context: optional("context", "What everybody in it should know [nothing]: ", 4096)?,
+        member: needed("member", "Your name in it: ", &valid_name, "1 to 128 of letters, digits, . _ -")?,
+        title: optional("title", &format!("Your role [{}]: ", SetupOptions::TITLE), 64)?,
     })
 }
 
-/// A line from standard input, without surrounding white space; `None` if there is none.
+/// A line from standard input, without surrounding white space; `None` at its end.
 fn ask(question: &str) -> Option<String> {
     terminal::hint(format_args!("{question}"));
     let mut line = String::new();
-    io::stdin().lock().read_line(&mut line).ok()?;
-    Some(line.trim().to_string()).filter(|answer| !answer.is_empty())
+    let read = io::stdin().lock().read_line(&mut line).ok()?;
+    (read > 0).then(|| line.trim().to_string())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
     use std::ffi::OsString;
 
     use super::*;
     use crate::cli::flags;
 
-    fn read(words: &[&str], answers: &[&str]) -> Result<SetupOptions, Error> {
+    /// The options, and the questions that were asked.
+    fn read(words: &[&str], answers: &[&str]) -> (Result<SetupOptions, Error>, Vec<String>) {
         let words = words.iter().map(OsString::from).collect();
-        let parsed = flags::parse(VERB.name, VERB.flags, VERB.operands, words)?;
-        let answer = |question: &str| {
-            let which = usize::from(question.starts_with("Your"));
-            answers.get(which).map(|a| (*a).to_string())
+        let parsed = flags::parse(VERB.name, VERB.flags, VERB.operands, words).unwrap();
+        let asked = RefCell::new(Vec::new());
+        let ask = |question: &str| {
+            asked.borrow_mut().push(question.split(' ').take(2).collect::<Vec<_>>().join(" "));
+            answers.get(asked.borrow().len() - 1).map(|a| (*a).to_string())
         };
-        options(&parsed, &|_| None, &answer)
+        (options(&parsed, Path::new("x.json"), &ask), asked.into_inner())
     }
 
     #[test]
-    fn names_are_typed_or_asked_for() {
+    fn what_is_not_typed_is_asked_for() {
         let typed = ["--team", "The T", "--member", "ann", "--title", "lead", "--directive", "Ship it."];
-        let options = read(&typed, &["other", "bob"]).unwrap();
+        let (options, asked) = read(&[&typed[..], &["--context", "c"]].concat(), &[]);
+        let options = options.unwrap();
+        assert!(asked.is_empty(), "{asked:?}");
         assert_eq!((options.team.as_str(), options.member.as_str()), ("The T", "ann"));
-        assert_eq!(
-            (options.title.as_deref(), options.directive.as_deref()),
-            (Some("lead"), Some("Ship it."))
-        );
-        assert_eq!(options.path, PathBuf::from("./ac7.json"));
-        let asked = read(&["--config-path", "x.json"], &["other", "bob"]).unwrap();
-        assert_eq!((asked.team.as_str(), asked.member.as_str()), ("other", "bob"));
-        assert_eq!((asked.path, asked.title), (PathBuf::from("x.json"), None));
+        let rest = [options.title.as_deref(), options.directive.as_deref(), options.context.as_deref()];
+        assert_eq!(rest, [Some("lead"), Some("Ship it."), Some("c")]);
+
+        let (options, asked) = read(&[], &["", "T", "", "know", "a b", "ann", &"x".repeat(65), "lead"]);
+        let options = options.unwrap();
+        let want = [
+            "Name of",
+            "Name of",
+            "What it",
+            "What everybody",
+            "Your name",
+            "Your name",
+            "Your role",
+            "Your role",
+        ];
+        assert_eq!(asked, want);
+        assert_eq!((options.team.as_str(), options.member.as_str()), ("T", "ann"));
+        let rest = [options.title.as_deref(), options.directive.as_deref(), options.context.as_deref()];
+        assert_eq!(rest, [Some("lead"), None, Some("know")]);
+    }
+
+    #[test]
+    fn where_nobody_can_be_asked_the_names_are_required() {
         for (words, option) in [(&[][..], "team"), (&["--team", "T"], "member")] {
-            let error = read(words, &[]).unwrap_err();
+            let error = read(words, &[]).0.unwrap_err();
             let want = format!("ac7 setup: --{option} is required\n  fix: ac7 setup --{option} NAME");
             assert_eq!((error.to_string(), error.code()), (want, 2));
         }
+        let (options, _) = read(&["--team", "T", "--member", "ann"], &[]);
+        assert_eq!(options.unwrap().title, None);
     }
 }

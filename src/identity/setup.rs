@@ -28,6 +28,13 @@ pub struct SetupOptions {
     pub title: Option<String>,
 }
 
+impl SetupOptions {
+    /// The first member's role unless another one is given.
+    pub const TITLE: &str = "admin";
+    /// The team's directive unless another one is given.
+    pub const DIRECTIVE: &str = "Work together and keep the team informed.";
+}
+
 /// What was set up.
 pub struct SetupDone {
     /// The first member's token. It is nowhere else.
@@ -71,7 +78,7 @@ fn first_file(options: &SetupOptions, tokens: Vec<super::Token>) -> TeamFile {
     TeamFile {
         team: Team {
             name: options.team.clone(),
-            directive: text(&options.directive, "Work together and keep the team informed."),
+            directive: text(&options.directive, SetupOptions::DIRECTIVE),
             context: text(&options.context, ""),
             presets: vec![("admin".into(), Permission::ALL.to_vec()), ("operator".into(), operator)],
             more: Map::new(),
@@ -79,7 +86,7 @@ fn first_file(options: &SetupOptions, tokens: Vec<super::Token>) -> TeamFile {
         // The permissions themselves, not the preset: editing a preset must not lock the last administrator out.
         members: vec![Member {
             name: options.member.clone(),
-            role: Role { title: text(&options.title, "admin"), description: String::new() },
+            role: Role { title: text(&options.title, SetupOptions::TITLE), description: String::new() },
             instructions: String::new(),
             permissions: Permission::ALL.iter().map(|p| p.name().to_string()).collect(),
             tokens,
