@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -11,7 +12,7 @@ use ac7::identity::{KekPlace, TeamFile};
 use ac7::store::activity::{Parser, Store, Upload};
 use ac7::store::main::{Session, Store as Main};
 use serde_json::{Value, json};
-use support::run::{Finished, Home, json_lines};
+use support::run::{Finished, Home, json_lines, wait_until};
 use support::totp::code;
 
 /// ac7 in its home, with times in UTC.
@@ -391,6 +392,43 @@ fn a_rotation_ends_tokens_and_sessions() {
     assert_eq!(elsewhere.code, Some(0));
     assert!(elsewhere.stderr.contains("there is no database at none.db"), "{}", elsewhere.stderr);
     assert!(!file(&home, "none.db").exists());
+}
+
+#[test]
+fn a_broker_that_runs_notices_the_command_line() {
+    let home = support::ac7!();
+    let ann = team(&home);
+    let mut broker = Running(ac7(&home, &["serve", "--port", "0"]).stderr(Stdio::piped()).spawn().unwrap());
+    let mut said = BufReader::new(broker.0.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let address =
+        said.find_map(|l| l.split_once("listening on http://").map(|(_, a)| a.to_string())).unwrap();
+    let status = |line: &str| -> u16 {
+        let mut stream = TcpStream::connect(&address).unwrap();
+        let request =
+            format!("GET /briefing HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{line}\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer.split(' ').nth(1).unwrap().parse().unwrap()
+    };
+    let bearer = |token: &str| status(&format!("Authorization: Bearer {}", token.trim()));
+    let becomes = |token: &str, want: u16| wait_until(token, || (bearer(token) == want).then_some(()));
+    assert_eq!(bearer(&ann), 200);
+
+    let bob = run(&home, &["member", "create", "bob"]).stdout;
+    becomes(&bob, 200);
+    let session = Session { member: "bob".into(), created: 1, seen: u64::MAX >> 2, expires: u64::MAX >> 1 };
+    let hash = ac7::identity::hash_of("cookie");
+    Main::open(&file(&home, "ac7.db")).unwrap().begin_session(&hash, &session).unwrap();
+    let cookie = "Cookie: ac7_session=cookie";
+    assert_eq!(status(cookie), 200);
+    let fresh = run(&home, &["rotate", "--member", "bob"]).stdout;
+    assert_eq!(status(cookie), 401, "at once: the session is in the database that both use");
+    becomes(&fresh, 200);
+    assert_eq!(bearer(&bob), 401);
+    assert_eq!(run(&home, &["member", "delete", "bob", "--yes"]).code, Some(0));
+    becomes(&fresh, 401);
+    assert_eq!(bearer(&ann), 200);
 }
 
 #[test]

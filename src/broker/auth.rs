@@ -238,8 +238,16 @@ mod tests {
         ] {
             assert_eq!(cookie(&call(&[("cookie", value)])), want, "{value}");
         }
-        let secure = |origin| set_cookie(&call(&[("origin", origin)]), "x", 1000);
-        assert_eq!(secure("http://a"), "ac7_session=x; Path=/; Max-Age=1; HttpOnly; SameSite=Strict");
-        assert!(secure("https://a").ends_with("; SameSite=Strict; Secure"));
+        let cookie = |name, value| set_cookie(&call(&[(name, value)]), "x", 1000);
+        let plain = "ac7_session=x; Path=/; Max-Age=1; HttpOnly; SameSite=Strict";
+        for (name, value, secure) in [
+            ("origin", "http://a", false),
+            ("x-ac7-proto", "http", false),
+            ("origin", "https://a", true),
+            ("x-ac7-proto", "https", true),
+        ] {
+            let want = if secure { format!("{plain}; Secure") } else { plain.to_string() };
+            assert_eq!(cookie(name, value), want, "{name}: {value}");
+        }
     }
 }

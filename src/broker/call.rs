@@ -17,10 +17,11 @@ pub struct Call {
 }
 
 impl Call {
-    /// Whether the client is known to use TLS: its page's origin says so, whoever ends the TLS on the way.
+    /// Whether the client uses TLS: the edge says so of its own, the page's origin of one that ends before the broker.
     #[must_use]
     pub fn is_https(&self) -> bool {
-        self.headers.get("origin").is_some_and(|origin| origin.starts_with("https://"))
+        self.headers.get("x-ac7-proto") == Some("https")
+            || self.headers.get("origin").is_some_and(|origin| origin.starts_with("https://"))
     }
 }
 

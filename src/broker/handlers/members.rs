@@ -23,12 +23,14 @@ pub fn create(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
     at.caller.must_hold(Permission::MembersManage, "creating members")?;
     let new = NewMember::from_json(&object(&at.body)?).map_err(Failure::invalid)?;
     let (name, by) = (new.name.clone(), at.caller.member().name.as_str());
+    if at.caller.team.member(&name).is_none() {
+        // Whoever had this name before may have been deleted behind our back.
+        at.service.main.forget(&name)?;
+    }
     let (member, token) = at.service.editor.update(|file| {
         let token = file.add_member(new, Some(by), now_ms())?;
         Ok((file.member(&name).map(|m| teammate(file, m)), token))
     })?;
-    // Whoever had this name before may have been deleted behind our back.
-    at.service.main.forget(&name)?;
     Ok(Answer::json(200, &json!({"member": member, "token": token})))
 }
 

@@ -28,8 +28,9 @@ pub fn revoke(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
 pub fn rotate(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
     let name = may(at, "rotating another member's token")?;
     let by = at.caller.member().name.as_str();
-    let minted = at.service.editor.update(|file| file.rotate(name, Some(by), now_ms()))?;
+    // First: if this fails, nobody has lost a token that is shown once.
     at.service.main.end_sessions(name, at.caller.session_of(name))?;
+    let minted = at.service.editor.update(|file| file.rotate(name, Some(by), now_ms()))?;
     let info = info(name, &minted.token, None);
     Ok(Answer::json(200, &json!({"token": minted.text, "tokenInfo": info})))
 }
@@ -37,6 +38,8 @@ pub fn rotate(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
 /// `POST /members/:name/enroll-totp`: a new secret, shown this once. What the old one opened ends.
 pub fn enroll_totp(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
     let name = may(at, "enrolling another member for one-time codes")?;
+    at.service.main.forget_totp(name)?;
+    at.service.main.end_sessions(name, at.caller.session_of(name))?;
     let (secret, editor) = (TotpSecret::new(), &at.service.editor);
     let team = editor.update(|file| {
         if file.member(name).is_none() {
@@ -45,8 +48,6 @@ pub fn enroll_totp(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
         file.set_totp(name, secret.seal(&editor.kek, name)?)?;
         Ok(file.team.name.clone())
     })?;
-    at.service.main.forget_totp(name)?;
-    at.service.main.end_sessions(name, at.caller.session_of(name))?;
     Ok(Answer::json(200, &json!({"totpSecret": secret.base32(), "totpUri": secret.uri(&team, name)})))
 }
 
