@@ -1,6 +1,7 @@
 //! Where things live, after the XDG base directory specification.
 use std::env;
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{self, PathBuf};
 
 /// `$XDG_DATA_HOME/ac7`, default `~/.local/share/ac7`; `None` without HOME.
 #[must_use]
@@ -20,10 +21,16 @@ pub fn config_dir() -> Option<PathBuf> {
     base("XDG_CONFIG_HOME", ".config").map(|d| d.join("ac7"))
 }
 
-/// `$TMPDIR`, default `/tmp`.
+/// `$TMPDIR`, default `/tmp`; always absolute, since what lies there is named to programs that change their directory.
 #[must_use]
 pub fn temp_dir() -> PathBuf {
-    env::temp_dir()
+    temp(env::var_os("TMPDIR"))
+}
+
+/// An empty variable names nothing; a relative path in it is one from the current directory.
+fn temp(variable: Option<OsString>) -> PathBuf {
+    let named = variable.filter(|v| !v.is_empty()).and_then(|v| path::absolute(v).ok());
+    named.unwrap_or_else(|| PathBuf::from("/tmp"))
 }
 
 /// The specification says that a relative path in these variables is to be ignored.
@@ -32,4 +39,22 @@ fn base(variable: &str, under_home: &str) -> Option<PathBuf> {
     set.or_else(|| {
         env::var_os("HOME").map(PathBuf::from).filter(|p| p.is_absolute()).map(|home| home.join(under_home))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_temporary_directory_is_absolute() {
+        let here = env::current_dir().unwrap();
+        for (variable, want) in [
+            (None, "/tmp".into()),
+            (Some(""), "/tmp".into()),
+            (Some("/var/tmp"), "/var/tmp".into()),
+            (Some("scratch"), here.join("scratch")),
+        ] {
+            assert_eq!(temp(variable.map(OsString::from)), want, "{variable:?}");
+        }
+    }
 }
