@@ -95,7 +95,9 @@ impl Error {
             Error::NoToken { near: Some(url) } => Some(format!(
                 "auth.json has a token for {url}, which differs in its trailing slash alone: use --url {url}"
             )),
-            Error::NoToken { near: None } => Some("run `ac7 connect`, or pass --token".to_string()),
+            Error::NoToken { near: None } => {
+                Some("pass the token you were given with --token or AC7_TOKEN".to_string())
+            }
             Error::Trust(why) => Some(why.fix().to_string()),
             Error::Briefing { failure, url } | Error::Unreachable { failure, url } => failure.fix(url),
             Error::BadAnswer { .. } => Some("check --url or $AC7_URL".to_string()),
@@ -170,7 +172,7 @@ impl Failure {
             Failure::WrongName => "name the broker in --url as its certificate does",
             Failure::OutOfDate => "renew the certificate, or correct the clock",
             Failure::NotTls => "try the URL with http://, or the broker's HTTPS port",
-            Failure::Status(401 | 403, _) => "run `ac7 connect`, or pass a valid --token",
+            Failure::Status(401 | 403, _) => "pass a valid token with --token or AC7_TOKEN",
             Failure::TimedOut | Failure::Closed | Failure::NoHost | Failure::Other(_) => {
                 return Some(format!("check with `curl {}/healthz`", url.trim_end_matches('/')));
             }
