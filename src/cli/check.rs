@@ -94,7 +94,7 @@ fn told(path: &Path, found: Result<Vec<String>, store::Error>, quiet: bool) -> R
         }
         // The other database is worth a look all the same.
         Err(error) => {
-            eprintln!("{}", Error::failed(VERB.name, error));
+            terminal::say(Error::failed(VERB.name, error));
             Ok(false)
         }
     }

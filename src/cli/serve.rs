@@ -1,4 +1,5 @@
 //! `ac7 serve`: the broker.
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use super::error::Error;
@@ -41,7 +42,11 @@ fn run(parsed: &Parsed) -> Result<u8, Error> {
 
 fn fix(error: &broker::Error) -> Option<String> {
     match error {
-        broker::Error::Listen { .. } => Some("another port with --port or AC7_PORT".to_string()),
+        broker::Error::Listen { error, .. } => Some(match error.kind() {
+            ErrorKind::AddrInUse => "another port with --port or AC7_PORT".to_string(),
+            ErrorKind::PermissionDenied => "a port from 1024 on with --port or AC7_PORT".to_string(),
+            _ => "an address of this machine with --host or AC7_HOST".to_string(),
+        }),
         _ => None,
     }
 }
@@ -120,6 +125,19 @@ mod tests {
         let want =
             "ac7 serve: bad --tls: x.pem: it is not self-signed; others are named by https in ac7.json";
         assert_eq!(error, want);
+    }
+
+    #[test]
+    fn the_way_out_fits_what_is_wrong_with_the_address() {
+        for (kind, want) in [
+            (ErrorKind::AddrInUse, "another port"),
+            (ErrorKind::PermissionDenied, "a port from 1024 on"),
+            (ErrorKind::AddrNotAvailable, "an address of this machine"),
+            (ErrorKind::Other, "an address of this machine"), // a name without an address
+        ] {
+            let error = broker::Error::Listen { host: "h".into(), port: 1, error: kind.into() };
+            assert!(fix(&error).unwrap().starts_with(want), "{kind}");
+        }
     }
 
     #[test]
