@@ -103,8 +103,13 @@ pub fn parse(
                 };
                 let value = match flag.value {
                     Some(called) => {
-                        let missing = |_| Error::MissingValue { verb, option: flag.name, called };
-                        Some(parser.value().map_err(missing)?)
+                        let missing = || Error::MissingValue { verb, option: flag.name, called };
+                        let value = parser.value().map_err(|_| missing())?;
+                        // SQLite would take an empty path for a database that is gone afterwards.
+                        if value.is_empty() && matches!(called, "PATH" | "FILE") {
+                            return Err(missing());
+                        }
+                        Some(value)
                     }
                     None => None,
                 };
@@ -316,6 +321,7 @@ mod tests {
                 "ac7 x: unknown option: --print\n  fix: options of the command stand after --; ac7 x --help lists ours",
             ),
             (Operands::None, "--db", "ac7 x: --db needs a value: PATH"),
+            (Operands::None, "--db=", "ac7 x: --db needs a value: PATH"),
             (Operands::None, "--quiet=yes", "ac7 x: --quiet takes no value"),
             (Operands::None, "word", "ac7 x: unexpected argument: word\n  fix: ac7 x --help"),
             (Operands::One("ID"), "1 2", "ac7 x: unexpected argument: 2\n  fix: ac7 x --help"),
