@@ -839,6 +839,13 @@ fn the_local_sink_survives_a_database_that_cannot_be_written() {
 }
 
 #[test]
+fn a_reader_says_why_it_cannot_read() {
+    let folder = Folder::new();
+    let error = Reader::open(&folder.0).err().unwrap().to_string();
+    assert_eq!(error, format!("cannot open the database: {}: it is not a file", folder.0.display()));
+}
+
+#[test]
 fn the_local_sink_waits_for_a_lock_but_not_for_ever() {
     let folder = Folder::new();
     append(&folder.db(), &[opaque(1, "/", 200)]);

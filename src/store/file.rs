@@ -1,11 +1,12 @@
 //! Opening a database file: who may read it, whose it is, how old it is.
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rustix::fs::{Access, access};
 
 use super::error::{Error, Fault};
 use crate::sys::file;
@@ -57,7 +58,7 @@ impl Kind {
 
     /// A connection for writing. A missing file is made, readable by its owner alone, and so is a missing directory.
     pub(super) fn open_writer(&self, path: &Path, stop: &Stop) -> Result<Connection, Error> {
-        let io = |e: std::io::Error| match e.kind() {
+        let io = |e: io::Error| match e.kind() {
             ErrorKind::ReadOnlyFilesystem => Error::ReadOnly { path: path.to_path_buf() },
             ErrorKind::StorageFull => Error::Full { path: path.to_path_buf() },
             _ => Error::Open { path: path.to_path_buf(), why: e.to_string() },
@@ -109,17 +110,28 @@ impl Kind {
 
     /// A connection that can only read; a running writer is not disturbed.
     pub(super) fn open_reader(&self, path: &Path) -> Result<Connection, Error> {
+        let open = |why| Error::Open { path: path.to_path_buf(), why };
         match fs::metadata(path) {
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 return Err(Error::Missing { path: path.to_path_buf() });
             }
-            Err(e) => return Err(Error::Open { path: path.to_path_buf(), why: e.to_string() }),
-            Ok(_) => {}
+            Err(e) => return Err(open(e.to_string())),
+            Ok(file) if !file.is_file() => return Err(open("it is not a file".to_string())),
+            // SQLite would not say why. Asked without opening the file: closing it would drop the locks that this
+            // process holds on it.
+            Ok(_) => access(path, Access::READ_OK).map_err(|e| open(io::Error::from(e).to_string()))?,
         }
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let conn = Connection::open_with_flags(path, flags).map_err(|e| self.fault(path, e))?;
         conn.busy_timeout(PATIENCE).map_err(|e| self.fault(path, e))?;
-        match self.version(&conn, path)? {
+        let version = self.version(&conn, path).map_err(|error| match error {
+            // In WAL mode readers, too, write an index beside the file, if it is not there.
+            Error::ReadOnly { .. } => {
+                open("it is in a read-only directory; read a copy elsewhere".to_string())
+            }
+            other => other,
+        })?;
+        match version {
             0 => Err(Error::Missing { path: path.to_path_buf() }),
             found if found < self.known() => {
                 Err(Error::Older { path: path.to_path_buf(), found, known: self.known() })
