@@ -117,7 +117,8 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::UnknownVerb { typed, near } => {
-                write!(f, "ac7: unknown verb: {}\n  fix: ", typed.escape_default())?;
+                let what = if typed.starts_with('-') { "option" } else { "verb" };
+                write!(f, "ac7: unknown {what}: {}\n  fix: ", typed.escape_default())?;
                 match near {
                     Some(near) => write!(f, "did you mean {near}?"),
                     None => f.write_str("ac7 --help"),

@@ -58,7 +58,9 @@ fn options(parsed: &Parsed, env: Environment) -> Result<Options, Error> {
     let db = match parsed.path("db") {
         Some(db) => db,
         None => {
-            usual(env).ok_or_else(|| Error::failed(verb, "no place for the database: HOME is not set"))?
+            let what =
+                "no place for the database: neither XDG_DATA_HOME nor HOME is an absolute path".to_string();
+            usual(env).ok_or_else(|| Error::Failed { verb, what, fix: Some("--db PATH".to_string()) })?
         }
     };
     if db.as_os_str() == ":memory:" {

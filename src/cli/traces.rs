@@ -116,7 +116,8 @@ pub fn database(parsed: &Parsed, verb: &'static str) -> Result<Database, Error> 
         None => {
             paths::data_dir().map(|d| Database::Usual(d.join("activity.db"))).ok_or_else(|| Error::Failed {
                 verb,
-                what: "no place for the database: HOME is not set".to_string(),
+                what: "no place for the database: neither XDG_DATA_HOME nor HOME is an absolute path"
+                    .to_string(),
                 fix: Some("--db PATH".to_string()),
             })
         }

@@ -85,7 +85,7 @@ impl fmt::Display for Error {
             Error::System { what, why } => write!(f, "cannot {what}: {why}"),
             Error::Client(why) => why.fmt(f),
             Error::NoHome => {
-                write!(f, "no place for the local database: neither HOME nor XDG_DATA_HOME is set")
+                write!(f, "no place for the database: neither XDG_DATA_HOME nor HOME is an absolute path")
             }
             Error::Pattern(why) => why.fmt(f),
             Error::Start(start) => {
@@ -119,7 +119,7 @@ impl Error {
             }
             Error::System { .. } => Some("--no-trace runs the command without the proxy".to_string()),
             Error::Client(why) => why.fix(),
-            Error::NoHome => Some("--db FILE".to_string()),
+            Error::NoHome => Some("--db PATH".to_string()),
             Error::Ca(_) | Error::Pattern(_) | Error::Start(_) | Error::Wait(_) => None,
         }
     }
