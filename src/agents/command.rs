@@ -1,4 +1,4 @@
-//! Any program: every variable that makes some client use the proxy and trust the CA (DESIGN §4.7).
+//! Any program: every variable that makes some client use the proxy and trust the CA.
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 

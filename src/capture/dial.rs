@@ -1,4 +1,4 @@
-//! The way out: name to socket, through the caller's own proxy where there is one (DESIGN §4.4).
+//! The way out: name to socket, through the caller's own proxy where there is one.
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -40,8 +40,8 @@ impl fmt::Debug for UpstreamProxy {
 }
 
 impl UpstreamProxy {
-    /// A proxy out of `http://[user:password@]host[:port][/]`, or the same without a scheme; the port defaults to 80
-    /// as with curl's environment variables it does to 1080 only for SOCKS, which is not spoken here.
+    /// A proxy out of `http://[user:password@]host[:port][/]`, or the same without a scheme, as curl takes it from the
+    /// environment. The port defaults to 80.
     ///
     /// # Errors
     /// A sentence without the URL's secrets.

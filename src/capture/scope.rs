@@ -1,4 +1,4 @@
-//! What is decrypted and what is passed through untouched (DESIGN §4.1): pure rules and a memory of clients.
+//! What is decrypted and what is passed through untouched: pure rules and a memory of clients.
 //!
 //! In doubt, a connection is passed through: that costs a record, a wrong decryption costs the user's work.
 use std::collections::{HashMap, HashSet};

@@ -58,7 +58,7 @@ struct Entry {
     ca_cert: Option<String>,
 }
 
-/// Flags before variables before the file (whose lookup is exact on the URL, as the seed has it) before the default.
+/// Flags before variables before the file (whose lookup is exact on the URL, as in every other ac7 client) before the default.
 ///
 /// # Errors
 /// [`Error::AuthFile`] if the token has to come from there and the file cannot be understood.

@@ -1,4 +1,4 @@
-//! The wrapped program: started with the terminal as its own, told of our signals, waited for (DESIGN §5, signals).
+//! The wrapped program: started with the terminal as its own, told of our signals, waited for.
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;

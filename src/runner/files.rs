@@ -9,7 +9,7 @@ use rustix::process::{Pid, test_kill_process};
 
 use crate::sys::{file, paths, random};
 
-/// `<prefix><pid>-<nonce>.pem`, the seed's name, and a second file with everything to be trusted.
+/// `<prefix><pid>-<nonce>.pem`, the name that earlier ac7 clients have, and a second file with everything to be trusted.
 const CA_PREFIX: &str = "ac7-trace-ca-";
 const BUNDLE_PREFIX: &str = "ac7-trace-bundle-";
 /// A file this young may belong to a session that is just starting and has not locked it yet.

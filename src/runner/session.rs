@@ -31,7 +31,7 @@ use crate::tls::{self, SessionCa};
 const TUNNELS_GRACE: Duration = Duration::from_secs(2);
 /// Open files that are of use: some thousand tunnels.
 const FILES: u64 = 16_384;
-/// The seed's bound for the way of the last events to where they go.
+/// How long the last events may take to where they go.
 const DRAIN: Duration = Duration::from_secs(5);
 
 /// What became of a session.

@@ -1,4 +1,4 @@
-//! How upstreams are reached and trusted, out of the options and the caller's environment (DESIGN §4.4, §4.5).
+//! How upstreams are reached and trusted, out of the options and the caller's environment.
 use std::env;
 use std::path::{Path, PathBuf};
 

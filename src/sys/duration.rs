@@ -1,4 +1,4 @@
-//! Durations as people type them: `30d`, `7d`, `24h`, `60m`, `3600s`, `500ms` (seed: trace capture).
+//! Durations as people type them: `30d`, `7d`, `24h`, `60m`, `3600s`, `500ms`.
 
 /// Milliseconds of a duration: digits and one of `d h m s ms`, in any case. `None` for anything else or an overflow.
 #[must_use]

@@ -9,7 +9,7 @@ pub fn data_dir() -> Option<PathBuf> {
     base("XDG_DATA_HOME", ".local/share").map(|d| d.join("ac7"))
 }
 
-/// `$XDG_CACHE_HOME/agentc7` (the seed's name), default `~/.cache/agentc7`; `None` without HOME.
+/// `$XDG_CACHE_HOME/agentc7` (the name that earlier ac7 clients have), default `~/.cache/agentc7`; `None` without HOME.
 #[must_use]
 pub fn cache_dir() -> Option<PathBuf> {
     base("XDG_CACHE_HOME", ".cache").map(|d| d.join("agentc7"))

@@ -1,4 +1,4 @@
-//! The session's certificate authority: made at start, kept in memory, gone with the process (DESIGN §4.6).
+//! The session's certificate authority: made at start, kept in memory, gone with the process.
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,4 +1,4 @@
-//! Whom we trust upstream: the system's roots, and what the user adds (DESIGN §4.5).
+//! Whom we trust upstream: the system's roots, and what the user adds.
 use std::fmt;
 use std::fs::File;
 use std::io::BufReader;

@@ -25,7 +25,7 @@ const HEADERS: [&str; 9] = [
     "x-anthropic-api-key",
     "cookie",
     "set-cookie",
-    // Beyond the seed: the keys of Azure, Google and temporary AWS credentials.
+    // The keys of Azure, Google and temporary AWS credentials.
     "api-key",
     "x-goog-api-key",
     "x-amz-security-token",

@@ -135,7 +135,7 @@ impl Calls {
 /// The member `type` of a JSON object, also of one that is cut off behind it.
 fn type_of(json: &[u8]) -> Option<String> {
     let mut found = None;
-    // The seed ends with an error as soon as it has what it looks for.
+    // `TypeOf` ends with an error as soon as it has what it looks for.
     let _ = TypeOf(&mut found).deserialize(&mut serde_json::Deserializer::from_slice(json));
     found
 }

@@ -10,7 +10,7 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use self::queue::{Item, Queue, SEED, Trouble};
+use self::queue::{Item, Queue, Trouble, USUAL};
 use super::{Encoded, Report, Sink};
 use crate::client::{Answer, Backoff, Client, Error, Failure};
 use crate::sys::random;
@@ -67,7 +67,7 @@ impl Uploader {
     /// No thread to be had.
     pub fn start(client: Client, member: Option<String>, log: Log) -> io::Result<Uploader> {
         let shared = Arc::new(Shared {
-            state: Mutex::new(State { queue: Queue::new(SEED), phase: Phase::Running, ended: false }),
+            state: Mutex::new(State { queue: Queue::new(USUAL), phase: Phase::Running, ended: false }),
             work: Condvar::new(),
             ended: Condvar::new(),
             started: Instant::now(),

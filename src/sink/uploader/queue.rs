@@ -25,8 +25,8 @@ pub(super) struct Limits {
     pub batch_wait: Duration,
 }
 
-/// The seed's bounds.
-pub(super) const SEED: Limits = Limits {
+/// The bounds that the manual promises.
+pub(super) const USUAL: Limits = Limits {
     events: 1000,
     bytes: 1 << 20,
     batch_events: 50,

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Item, Length, Limits, Queue, SEED, Trouble};
+use super::{Item, Length, Limits, Queue, Trouble, USUAL};
 use crate::sink::Encoded;
 
 const SMALL: Limits = Limits {
@@ -69,12 +69,12 @@ fn a_batch_is_due_by_count_by_bytes_or_by_time() {
 
 #[test]
 fn the_seed_s_numbers() {
-    let due = |count, size| filled(SEED, &vec![size; count]).due(ms(count as u64));
+    let due = |count, size| filled(USUAL, &vec![size; count]).due(ms(count as u64));
     assert_eq!(due(49, 100), Some(ms(451)));
     assert_eq!(due(50, 100), Some(ms(0)));
     assert_eq!(due(1, (64 << 10) - 1), Some(ms(499)));
     assert_eq!(due(1, 64 << 10), Some(ms(0)));
-    let waiting = |count, size| filled(SEED, &vec![size; count]).waiting.len();
+    let waiting = |count, size| filled(USUAL, &vec![size; count]).waiting.len();
     assert_eq!(waiting(1000, 20), 1000);
     assert_eq!(waiting(1001, 20), 1000);
     assert_eq!(waiting(11, 100_000), 10);

@@ -7,7 +7,7 @@
 //! How an event is stored: `walk` finds its four lists (system, tools, messages, the answer) in one pass over the
 //! text; each block is stored once under the SHA-256 of its text; a list is a chain of nodes, so that a call that goes
 //! on with a conversation adds only its new nodes (`schema` has the tables); what is left of the text is the row's
-//! skeleton. DESIGN decision 11 says why.
+//! skeleton. Rows with plain lists of references would still grow with the square of a conversation's length.
 mod batch;
 mod check;
 mod facts;
