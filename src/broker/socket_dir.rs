@@ -3,7 +3,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::sys::file::{create_private, ensure_private_dir};
+use crate::sys::file::{create_private, ensure_private_dir, is_abandoned};
 use crate::sys::{paths, random};
 
 /// How the folders are called, before a random end.
@@ -63,8 +63,7 @@ fn sweep(place: &Path) {
     let Ok(entries) = fs::read_dir(place) else { return };
     for path in entries.flatten().map(|entry| entry.path()) {
         let ours = path.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with(PREFIX));
-        let abandoned = || File::open(path.join("lock")).is_ok_and(|lock| lock.try_lock().is_ok());
-        if ours && abandoned() {
+        if ours && is_abandoned(&path.join("lock")) {
             let _ = fs::remove_dir_all(&path);
         }
     }

@@ -96,7 +96,8 @@ fn guarded(folder: &Path, prefix: &str, text: &str) -> io::Result<Guarded> {
     let mut file = file::create_private(&path)?;
     // From here on the file is removed whatever happens.
     let guarded = Guarded { path, _lock: file.try_clone()? };
-    let _ = file.try_lock();
+    // Waits for a sweep that is just looking: a session without the lock would be taken for a dead one.
+    let _ = file.lock();
     file.write_all(text.as_bytes())?;
     Ok(guarded)
 }
@@ -107,28 +108,32 @@ fn sweep(folder: &Path) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name();
-        let Some(rest) =
-            name.to_str().and_then(|n| n.strip_prefix(CA_PREFIX).or_else(|| n.strip_prefix(BUNDLE_PREFIX)))
-        else {
-            continue;
-        };
-        let pid = rest.split('-').next().and_then(|p| p.parse().ok()).and_then(Pid::from_raw);
-        let alive = pid.is_some_and(|pid| test_kill_process(pid) != Err(rustix::io::Errno::SRCH));
+        let Some(pid) = name.to_str().and_then(pid_of) else { continue };
+        let alive = test_kill_process(pid) != Err(rustix::io::Errno::SRCH);
         let young = entry
             .metadata()
             .and_then(|m| m.modified())
             .is_ok_and(|at| SystemTime::now().duration_since(at).is_ok_and(|age| age < YOUNG));
-        let unlocked = File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok());
-        if unlocked && !(alive && young) {
+        if !(alive && young) && file::is_abandoned(&entry.path()) {
             let _ = fs::remove_file(entry.path());
         }
     }
+}
+
+/// Whose file this is, by its name; `None` for one that [`guarded`] did not name.
+fn pid_of(name: &str) -> Option<Pid> {
+    let rest = name.strip_prefix(CA_PREFIX).or_else(|| name.strip_prefix(BUNDLE_PREFIX))?;
+    let (pid, nonce) = rest.strip_suffix(".pem")?.split_once('-')?;
+    let is_ours = nonce.len() == 12 && nonce.bytes().all(|b| b.is_ascii_hexdigit());
+    pid.parse().ok().filter(|_| is_ours).and_then(Pid::from_raw)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+
+    const NONCE: &str = "0123456789ab";
 
     fn folder() -> PathBuf {
         let folder = std::env::temp_dir().join(format!("files-test-{}", random::hex::<6>()));
@@ -152,9 +157,9 @@ mod tests {
         let folder = folder();
         let (live, _bundle) = write_in(&folder, false, "", "").unwrap();
         // A pid that no process can have, one that lives but holds no lock, and a file that is not ours.
-        let dead = folder.join(format!("{CA_PREFIX}2147483646-aa.pem"));
-        let reused = folder.join(format!("{BUNDLE_PREFIX}{}-aa.pem", std::process::id()));
-        let foreign = folder.join("other.pem");
+        let dead = folder.join(format!("{CA_PREFIX}2147483646-{NONCE}.pem"));
+        let reused = folder.join(format!("{BUNDLE_PREFIX}{}-{NONCE}.pem", std::process::id()));
+        let foreign = folder.join(format!("{CA_PREFIX}notes.txt"));
         for path in [&dead, &reused, &foreign] {
             File::create(path).unwrap();
         }
@@ -163,6 +168,27 @@ mod tests {
         File::open(&reused).unwrap().set_modified(SystemTime::now() - YOUNG * 2).unwrap();
         sweep(&folder);
         assert!(!reused.exists(), "the pid was given to another process");
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn what_somebody_planted_is_neither_opened_nor_removed() {
+        let folder = folder();
+        let pipe = folder.join(format!("{CA_PREFIX}2147483646-{NONCE}.pem"));
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let (target, link) = (folder.join("target"), folder.join(format!("{BUNDLE_PREFIX}1-{NONCE}.pem")));
+        File::create(&target).unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        let (done, waiting) = std::sync::mpsc::channel();
+        let place = folder.clone();
+        std::thread::spawn(move || {
+            sweep(&place);
+            done.send(()).unwrap();
+        });
+        waiting
+            .recv_timeout(Duration::from_secs(10))
+            .expect("the pipe has no writer and must not be waited for");
+        assert!(pipe.exists() && link.exists() && target.exists());
         fs::remove_dir_all(&folder).unwrap();
     }
 }

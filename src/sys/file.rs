@@ -1,8 +1,11 @@
 //! Private files: 0600 from the first byte, written whole or not at all.
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+
+use rustix::fs::OFlags;
+use rustix::process::geteuid;
 
 use super::random;
 
@@ -30,6 +33,18 @@ pub fn ensure_private(path: &Path) -> io::Result<()> {
 /// As [`DirBuilder::create`].
 pub fn ensure_private_dir(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Whether `path` is a file of this user whose lock nobody holds: its owner has died.
+///
+/// Temporary directories are everybody's. A pipe that somebody planted there would hold a plain open for ever, and a
+/// link would lead elsewhere: neither is opened, and what another user owns is none of our business.
+#[must_use]
+pub fn is_abandoned(path: &Path) -> bool {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let Ok(file) = OpenOptions::new().read(true).custom_flags(flags).open(path) else { return false };
+    let ours = file.metadata().is_ok_and(|m| m.is_file() && m.uid() == geteuid().as_raw());
+    ours && file.try_lock().is_ok()
 }
 
 /// Replace `path` by `bytes` in one step: a new 0600 file beside it, flushed to disk, then renamed over it.
