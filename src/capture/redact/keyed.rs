@@ -8,18 +8,22 @@ use super::REDACTED;
 const NAMES: [&str; 8] =
     ["accesstoken", "refreshtoken", "idtoken", "clientsecret", "apikey", "password", "code", "codeverifier"];
 
+/// Bytes of user information that are looked through for its end.
+const LONGEST_LOGIN: usize = 512;
+
 /// Bytes of the longest spelling of a name.
 const LONGEST: usize = 20;
 
-/// Replace the values of all [`NAMES`] in `text` and say how many there were.
+/// Replace the values of all [`NAMES`] and the logins of URLs in `text` and say how many there were.
 pub fn replace(text: &mut String) -> usize {
     let bytes = text.as_bytes();
     let mut out = String::new();
     let (mut count, mut done, mut at) = (0, 0, 0);
-    while let Some(found) = bytes[at..].iter().position(|b| matches!(b, b'"' | b'=')) {
+    while let Some(found) = bytes[at..].iter().position(|b| matches!(b, b'"' | b'=' | b':')) {
         at += found;
         let value = match bytes[at] {
             b'"' => json_value(bytes, at).unwrap_or((at + 1, at + 1)),
+            b':' => login(bytes, at).unwrap_or((at + 1, at + 1)),
             _ => form_value(bytes, at).unwrap_or((at + 1, at + 1)),
         };
         let (start, end) = value;
@@ -111,4 +115,15 @@ fn form_value(bytes: &[u8], equals: usize) -> Option<(usize, usize)> {
         |b: &u8| b.is_ascii_whitespace() || matches!(b, b'&' | b'#' | b'"' | b'\'' | b'<' | b'>' | b'\\');
     let value = bytes[equals + 1..].iter().take_while(|b| !ends(b)).count();
     Some((equals + 1, equals + 1 + value))
+}
+
+/// The user information of the URL whose scheme the colon at `colon` ends: `user:password` of `//user:password@host`
+/// (RFC 3986 §3.2.1).
+fn login(bytes: &[u8], colon: usize) -> Option<(usize, usize)> {
+    let rest = bytes[colon + 1..].strip_prefix(b"//")?;
+    let start = bytes.len() - rest.len();
+    let ends = |b: &u8| b.is_ascii_whitespace() || b"/?#\"'<>\\".contains(b);
+    let place = rest.split(ends).next().unwrap_or_default();
+    let length = place[..place.len().min(LONGEST_LOGIN)].iter().rposition(|b| *b == b'@')?;
+    (length > 0).then_some((start, start + length))
 }

@@ -493,3 +493,31 @@ fn the_scan_agrees_with_the_oracle() {
     }
     assert!(found > 5_000, "only {found} secrets were generated");
 }
+
+#[test]
+fn logins_in_urls_go() {
+    for (text, wanted) in [
+        ("https://me:hunter2@example.com/x", "https://[REDACTED]@example.com/x"),
+        ("https://hunter2@example.com:8443", "https://[REDACTED]@example.com:8443"),
+        (
+            r#"{"repository": "https://me:p@ss@example.com/"}"#,
+            r#"{"repository": "https://[REDACTED]@example.com/"}"#,
+        ),
+        ("https://example.com/@scope/name", "https://example.com/@scope/name"),
+        ("https://@example.com", "https://@example.com"),
+        ("see http://a.example and me@b.example", "see http://a.example and me@b.example"),
+    ] {
+        let entry = OpaqueEntry {
+            url: text.into(),
+            response_headers: vec![("Location".into(), text.into())],
+            request_body_preview: Some(text.into()),
+            ..OpaqueEntry::default()
+        };
+        let mut redacted = Event::opaque(entry);
+        event(&mut redacted, &Rules::default());
+        let What::Opaque { entry, .. } = &redacted.what else { panic!("still opaque") };
+        assert_eq!(entry.url, wanted);
+        assert_eq!(entry.response_headers[0].1, wanted);
+        assert_eq!(entry.request_body_preview.as_deref(), Some(wanted));
+    }
+}
