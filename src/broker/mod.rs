@@ -182,6 +182,7 @@ impl Broker {
             tls: certificate.map(|certificate| server_config(certificate)),
             backend: server.socket(),
             connections: WORKERS,
+            bulk: router::is_bulk,
             team,
             hub,
             limits: config.limits,

@@ -97,6 +97,13 @@ const ROUTES: &[Route] = &[
     Route { method: "GET", pattern: "/members/:name/activity/:id", handler: Handler::Member(activity::get) },
 ];
 
+/// Whether a request with this target may take its time: whatever goes to the activity database.
+#[must_use]
+pub fn is_bulk(target: &str) -> bool {
+    let path = target.split(['?', '#']).next().unwrap_or_default();
+    path.starts_with("/members/") && path.split('/').nth(3) == Some("activity")
+}
+
 /// An answer, and what the log says about the request.
 pub struct Outcome {
     pub answer: Answer,
@@ -188,7 +195,21 @@ fn matches<'a>(pattern: &str, path: &'a [String]) -> Option<Vec<&'a str>> {
 
 #[cfg(test)]
 mod tests {
-    use super::matches;
+    use super::{is_bulk, matches};
+
+    #[test]
+    fn only_activity_may_take_its_time() {
+        for (target, want) in [
+            ("/members/ann/activity", true),
+            ("/members/ann/activity?limit=1", true),
+            ("/members/ann/activity/stream", true),
+            ("/members/activity", false),
+            ("/members/ann/tokens?x=/a/activity", false),
+            ("/briefing", false),
+        ] {
+            assert_eq!(is_bulk(target), want, "{target}");
+        }
+    }
 
     #[test]
     fn patterns_match_whole_paths() {

@@ -9,7 +9,7 @@ use ac7::store::activity::Reader;
 use ac7::sys::clock::now_ms;
 use serde_json::{Value, json};
 
-use crate::rig::{Rig, upload, wait_for};
+use crate::rig::{Rig, request, upload, wait_for};
 
 /// Change fields of the team file that this version of the test knows nothing of.
 fn set(rig: &Rig, name: &str, value: &Value) {
@@ -106,6 +106,23 @@ fn what_is_too_old_goes_while_uploads_go_on() {
     wait_for("the next round", || rig.log.events("activity pruned").len() == 2);
     assert_eq!(rig.get(&format!("/members/ann/activity?to={}", now - 1)).json()["activity"], json!([]));
     assert_eq!(Reader::open(&rig.database()).unwrap().check(|_, _| ()).unwrap(), [""; 0]);
+}
+
+#[test]
+fn uploads_that_wait_for_the_disk_delay_no_other_request() {
+    let rig = Rig::new();
+    let blocker = rusqlite::Connection::open(rig.database()).unwrap();
+    blocker.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let text = request("POST", "/members/ann/activity", &rig.ann, &upload([1]), "");
+    let mut waiting: Vec<_> = (0..40).map(|_| rig.connect()).collect();
+    waiting.iter_mut().for_each(|client| client.send(&text));
+    for _ in 0..20 {
+        assert_eq!(rig.get("/briefing").status, 200);
+    }
+    blocker.execute_batch("COMMIT").unwrap();
+    for client in &mut waiting {
+        assert_eq!(client.reply("POST").unwrap().status, 201);
+    }
 }
 
 #[test]

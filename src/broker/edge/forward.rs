@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::Shared;
 use super::clients::Client;
 use super::input::{Input, LARGE};
+use super::pool::Use;
 use super::request::{Refusal, Request};
 use super::stream::{LAST, Live, MORE, Permit, WAIT};
 use super::wire::Wire;
@@ -51,7 +52,8 @@ enum Carried<'a> {
 pub fn forward(shared: &Shared, client: &Client, wire: &Wire<'_>, request: &Request<'_>) -> Ended {
     let deadline = Instant::now() + shared.limits.answer;
     let unavailable = |status, reason| Ended::Refused(Refusal { status, reason });
-    let lease = match shared.pool.take(PATIENCE) {
+    let wanted_for = if (shared.bulk)(&request.target) { Use::Bulk } else { Use::Prompt };
+    let lease = match shared.pool.take(wanted_for, PATIENCE) {
         Ok(lease) => lease,
         Err(e) if e.kind() == io::ErrorKind::TimedOut => return unavailable(503, "the broker is busy"),
         Err(_) => return unavailable(503, "the broker is stopping or out of order"),

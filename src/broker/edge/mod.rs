@@ -62,6 +62,8 @@ pub struct Config {
     pub backend: PathBuf,
     /// How many connections go there.
     pub connections: usize,
+    /// Tells by its target whether a request may take its time.
+    pub bulk: fn(&str) -> bool,
     pub team: Arc<LiveTeam>,
     /// Wakes the streams.
     pub hub: Arc<Hub>,
@@ -90,6 +92,7 @@ pub(super) struct Shared {
     hub: Arc<Hub>,
     tls: Option<Arc<ServerConfig>>,
     bound: String,
+    bulk: fn(&str) -> bool,
     team: Arc<LiveTeam>,
     log: Log,
     stopping: AtomicBool,
@@ -111,6 +114,7 @@ impl Edge {
             limits: config.limits,
             tls: config.tls,
             bound: config.bound,
+            bulk: config.bulk,
             team: config.team,
             log: config.log,
             stopping: AtomicBool::new(false),

@@ -4,6 +4,8 @@
 //! accepts and panics if it cannot. So it accepts a known number of them at the start, and another only for one that
 //! broke. Each is tried before the next is opened: connections that come at the same time may be queued behind one
 //! that lives as long as we do, and never be served.
+//!
+//! Requests that may wait long for a disk get no more than three quarters of it: a burst of them delays no others.
 use std::collections::HashMap;
 use std::io::{self, Write};
 use std::net::Shutdown;
@@ -22,9 +24,11 @@ const TRIES: usize = 2;
 /// The pool.
 pub struct Pool {
     path: PathBuf,
+    /// How many may be lent as [`Use::Bulk`].
+    most_bulk: usize,
     inner: Mutex<Inner>,
-    /// A connection has come back or may be opened.
-    freed: Condvar,
+    /// A connection has come back or may be opened: for one of each use who waits.
+    freed: [Condvar; 2],
 }
 
 struct Inner {
@@ -36,7 +40,18 @@ struct Inner {
     missing: usize,
     /// Whether somebody is opening one: it is done by one thread at a time.
     opening: bool,
+    /// How many are lent as [`Use::Bulk`].
+    bulk: usize,
     closed: bool,
+}
+
+/// What a connection is wanted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// What should be answered at once.
+    Prompt,
+    /// What comes in bursts and may take its time.
+    Bulk,
 }
 
 struct Connection {
@@ -48,6 +63,7 @@ struct Connection {
 /// opened in its place.
 pub struct Lease<'a> {
     pool: &'a Pool,
+    wanted_for: Use,
     connection: Option<Connection>,
 }
 
@@ -58,10 +74,12 @@ impl Pool {
     /// As [`UnixStream::connect`].
     pub fn open(path: PathBuf, size: usize) -> io::Result<Pool> {
         let (free, all) = (Vec::with_capacity(size), HashMap::with_capacity(size));
-        let inner = Inner { free, all, next_id: 0, missing: size, opening: false, closed: false };
-        let pool = Pool { path, inner: Mutex::new(inner), freed: Condvar::new() };
+        let inner = Inner { free, all, next_id: 0, missing: size, opening: false, bulk: 0, closed: false };
+        let most_bulk = size - size.div_ceil(4);
+        let pool = Pool { path, most_bulk, inner: Mutex::new(inner), freed: Default::default() };
         // All are taken before the first goes back, so all are opened.
-        let leases = (0..size).map(|_| pool.take(Duration::ZERO)).collect::<io::Result<Vec<_>>>()?;
+        let leases =
+            (0..size).map(|_| pool.take(Use::Prompt, Duration::ZERO)).collect::<io::Result<Vec<_>>>()?;
         leases.into_iter().for_each(Lease::give_back);
         Ok(pool)
     }
@@ -70,37 +88,46 @@ impl Pool {
     ///
     /// # Errors
     /// `TimedOut` if none came free, `NotConnected` after [`Pool::close`], or as [`UnixStream::connect`].
-    pub fn take(&self, patience: Duration) -> io::Result<Lease<'_>> {
+    pub fn take(&self, wanted_for: Use, patience: Duration) -> io::Result<Lease<'_>> {
         let until = Instant::now() + patience;
         let mut inner = self.lock();
         loop {
             if inner.closed {
                 return Err(io::ErrorKind::NotConnected.into());
             }
-            if let Some(connection) = inner.free.pop() {
-                return Ok(Lease { pool: self, connection: Some(connection) });
+            let allowed = wanted_for == Use::Prompt || inner.bulk < self.most_bulk;
+            if allowed && let Some(connection) = inner.free.pop() {
+                inner.bulk += usize::from(wanted_for == Use::Bulk);
+                return Ok(Lease { pool: self, wanted_for, connection: Some(connection) });
             }
-            if inner.missing > 0 && !inner.opening {
+            if allowed && inner.missing > 0 && !inner.opening {
                 inner.missing -= 1;
                 inner.opening = true;
+                inner.bulk += usize::from(wanted_for == Use::Bulk);
                 break;
             }
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(io::ErrorKind::TimedOut.into());
             }
-            inner = self.freed.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner).0;
+            inner = self.freed[wanted_for as usize]
+                .wait_timeout(inner, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
         drop(inner);
         let stream = self.connect().map(Arc::new);
         let mut inner = self.lock();
         inner.opening = false;
-        self.freed.notify_all();
-        let stream = stream.inspect_err(|_| inner.missing += 1)?;
+        self.freed.iter().for_each(Condvar::notify_all);
+        let stream = stream.inspect_err(|_| {
+            inner.missing += 1;
+            inner.bulk -= usize::from(wanted_for == Use::Bulk);
+        })?;
         let id = inner.next_id;
         inner.next_id += 1;
         inner.all.insert(id, stream.clone());
-        Ok(Lease { pool: self, connection: Some(Connection { id, stream }) })
+        Ok(Lease { pool: self, wanted_for, connection: Some(Connection { id, stream }) })
     }
 
     /// Close every connection, lent ones too: whoever reads one gets its end. No more are lent.
@@ -109,7 +136,7 @@ impl Pool {
         inner.closed = true;
         inner.free.clear();
         inner.all.drain().for_each(|(_, stream)| drop(stream.shutdown(Shutdown::Both)));
-        self.freed.notify_all();
+        self.freed.iter().for_each(Condvar::notify_all);
     }
 
     /// A connection that has answered once.
@@ -160,11 +187,17 @@ impl Lease<'_> {
         &self.connection.as_ref().expect("a lease has its connection until it ends").stream
     }
 
+    fn end(&self, inner: &mut Inner) {
+        inner.bulk -= usize::from(self.wanted_for == Use::Bulk);
+        self.pool.freed.iter().for_each(Condvar::notify_one);
+    }
+
     /// The last answer was read to its end: somebody else may have the connection.
     pub fn give_back(mut self) {
         if let Some(connection) = self.connection.take() {
-            self.pool.lock().free.push(connection);
-            self.pool.freed.notify_one();
+            let mut inner = self.pool.lock();
+            inner.free.push(connection);
+            self.end(&mut inner);
         }
     }
 }
@@ -176,7 +209,7 @@ impl Drop for Lease<'_> {
             let mut inner = self.pool.lock();
             inner.all.remove(&connection.id);
             inner.missing += 1;
-            self.pool.freed.notify_one();
+            self.end(&mut inner);
         }
     }
 }
@@ -205,15 +238,20 @@ mod tests {
 
         // More than tiny_http starts with.
         let pool = Pool::open(path.clone(), 9).unwrap();
-        let mut leases: Vec<_> = (0..9).map(|_| pool.take(Duration::ZERO).unwrap()).collect();
-        let late = pool.take(Duration::from_millis(1)).err().unwrap();
+        let bulk: Vec<_> = (0..6).map(|_| pool.take(Use::Bulk, Duration::ZERO).unwrap()).collect();
+        assert!(pool.take(Use::Bulk, Duration::from_millis(1)).is_err());
+        drop(pool.take(Use::Prompt, Duration::ZERO).unwrap());
+        bulk.into_iter().for_each(Lease::give_back);
+        let mut leases: Vec<_> = (0..9).map(|_| pool.take(Use::Prompt, Duration::ZERO).unwrap()).collect();
+        let late = pool.take(Use::Prompt, Duration::from_millis(1)).err().unwrap();
         assert_eq!(late.kind(), io::ErrorKind::TimedOut);
         drop(leases.pop());
-        let replaced = pool.take(Duration::from_secs(5)).unwrap();
-        assert_eq!(pool.lock().next_id, 10);
+        let replaced = pool.take(Use::Prompt, Duration::from_secs(5)).unwrap();
+        assert_eq!(pool.lock().next_id, 11);
         leases.pop().unwrap().give_back();
-        pool.take(Duration::ZERO).unwrap().give_back();
-        assert_eq!(pool.lock().next_id, 10);
+        pool.take(Use::Bulk, Duration::ZERO).unwrap().give_back();
+        assert_eq!(pool.lock().next_id, 11);
+        assert_eq!(pool.lock().bulk, 0);
 
         // Closing wakes whoever reads, and whoever waits.
         let (tell, told) = channel();
@@ -227,7 +265,10 @@ mod tests {
             told.recv().unwrap();
             pool.close();
         });
-        assert_eq!(pool.take(Duration::from_secs(5)).err().unwrap().kind(), io::ErrorKind::NotConnected);
+        assert_eq!(
+            pool.take(Use::Prompt, Duration::from_secs(5)).err().unwrap().kind(),
+            io::ErrorKind::NotConnected
+        );
         server.unblock();
         answers.join().unwrap();
         drop(server);

@@ -17,6 +17,7 @@ use super::clients::Client;
 use super::forward::PATIENCE;
 use super::input::{Input, LARGE, Timed};
 use super::limits::Held;
+use super::pool::Use;
 use super::request::Request;
 use super::wire::Wire;
 use crate::broker::hub::Waiter;
@@ -181,7 +182,7 @@ fn wait(wire: &Wire<'_>, waiter: &Waiter<'_>, tick: Instant) -> bool {
 
 /// Fetch the piece after `last`.
 fn ask<'s>(shared: &'s Shared, to: &Out<'_>, request: &Request<'_>, last: &str) -> Result<Piece<'s>, End> {
-    let lease = shared.pool.take(PATIENCE).map_err(|_| End::Busy)?;
+    let lease = shared.pool.take(Use::Bulk, PATIENCE).map_err(|_| End::Busy)?;
     let deadline = Instant::now() + shared.limits.answer;
     let mut held = shared.pieces.hold();
     let mut behind = lease.stream();
