@@ -33,6 +33,7 @@ demo:
 bench: all
 	$(CARGO) build --release --locked --examples
 	"$(TARGET)/release/examples/bench" compare "$(TARGET)/release/ac7" $${QUICK:+--quick}
+	"$(TARGET)/release/examples/bench" broker "$(TARGET)/release/ac7" $${QUICK:+--quick}
 
 install:
 	test -x "$(TARGET)/release/ac7" || $(CARGO) build --release --locked

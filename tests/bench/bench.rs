@@ -1,4 +1,6 @@
-//! `make bench`: what ac7's proxy costs, against a bare relay in the same run. See [`USAGE`].
+//! `make bench`: what ac7's proxy costs, against a bare relay in the same run, and how the broker bears a burst. See
+//! [`USAGE`].
+mod broker;
 mod compare;
 mod http;
 mod load;
@@ -19,6 +21,7 @@ pub type Failed = Box<dyn Error + Send + Sync>;
 
 pub const USAGE: &str = "\
 usage: bench compare AC7 [--quick] [ROW…]   the whole comparison, or the rows whose names contain a ROW
+       bench broker AC7 [--quick]            what a burst of uploads does to the broker's other requests
 
 Peers are measured too where the environment names them:
   HUDSUCKER_BENCH   the binary that `cargo build --release` makes in tests/bench/hudsucker
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let done = match words[..] {
         ["compare", ac7, ref rest @ ..] => compare::run(Path::new(ac7), rest),
+        ["broker", ac7, ref rest @ ..] => broker::run(Path::new(ac7), rest.contains(&"--quick")),
         ["upstream", certs] => upstream::run(Path::new(certs)),
         ["relay", certs] => relay::run(Path::new(certs)),
         ["load", port, action] => port.parse().map_err(Into::into).and_then(|port| load::run(port, action)),
