@@ -242,6 +242,15 @@ mod tests {
     }
 
     #[test]
+    fn numbers_keep_their_last_digit() {
+        for text in
+            ["2.9443733747435647e+206", "0.30000000000000004", "123456789.12345679", "18446744073709551615"]
+        {
+            assert_eq!(parse(text.as_bytes()).map(|v| v.to_string()).as_deref(), Some(text));
+        }
+    }
+
+    #[test]
     fn a_cut_document_keeps_what_is_complete() {
         for (text, want) in [
             (
