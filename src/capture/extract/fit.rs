@@ -7,8 +7,9 @@ use crate::activity::{Event, Visitor, What, visit_value};
 /// Bytes of an event's JSON, at most.
 pub const LIMIT: usize = 4 * 1024 * 1024;
 
-/// Levels of a raw value, at most: JSON parsers stop at 128, and an event adds its own around it.
-const DEPTH: usize = 96;
+/// Levels of a raw value, at most: an event may have 100 (JSON parsers stop at 128), and seven of its own are around
+/// the value of a block.
+const DEPTH: usize = 93;
 
 /// A raw value with more JSON than this counts as one text when an event is too long.
 const LARGE_VALUE: usize = 64 * 1024;

@@ -292,6 +292,24 @@ fn deep_values_become_text_that_parsers_accept() {
     assert_eq!(value["entry"].get("truncated"), None, "nothing is missing");
 }
 
+/// Stores take 100 levels.
+#[test]
+fn no_event_is_deeper_than_100_levels() {
+    fn levels(value: &Value) -> usize {
+        match value {
+            Value::Array(items) => 1 + items.iter().map(levels).max().unwrap_or(0),
+            Value::Object(map) => 1 + map.values().map(levels).max().unwrap_or(0),
+            _ => 0,
+        }
+    }
+    let deepest = (80..110).map(|n| {
+        let deep = (0..n).fold(json!(1), |inner, _| json!([inner]));
+        let json = fit(&mut call(&json!([]), &deep));
+        levels(&serde_json::from_str(&json).unwrap())
+    });
+    assert_eq!(deepest.max(), Some(100));
+}
+
 #[test]
 fn opaque_events_are_cut() {
     let mut big = summary();
