@@ -151,7 +151,7 @@ fn text(bytes: &[u8], cut: bool, declared_text: bool) -> Option<String> {
 }
 
 /// Where a text that was cut may end: half a secret is no longer recognised, so what could be one is left out.
-fn before_token(bytes: &[u8]) -> usize {
+pub fn before_token(bytes: &[u8]) -> usize {
     let is_token = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'+' | b'/' | b'=');
     let token = bytes.iter().rev().take(PREVIEW).take_while(|b| is_token(b)).count();
     bytes.len() - token

@@ -4,9 +4,13 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::json::{self, str_at};
+use super::opaque::before_token;
 use super::{eventstream, sse};
 use crate::activity::LlmResponse;
 use crate::capture::exchange::{Body, Headers, SocketCall};
+
+/// Bytes that are told of an answer that makes no sense.
+const UNREADABLE: usize = 500;
 
 /// One event of a stream.
 #[derive(Debug)]
@@ -88,8 +92,15 @@ pub fn reply(headers: &Headers, body: &Body) -> Reply {
     };
     match whole {
         Some(value) if value.is_object() => Reply::Whole(value),
-        _ => Reply::Unreadable(String::from_utf8_lossy(&bytes[..bytes.len().min(500)]).into_owned()),
+        _ => Reply::Unreadable(start(bytes, body.cut.is_some())),
     }
+}
+
+/// The first text of an answer, without what may be half a secret at its end.
+fn start(bytes: &[u8], cut: bool) -> String {
+    let shown = &bytes[..bytes.len().min(UNREADABLE)];
+    let end = if cut || shown.len() < bytes.len() { before_token(shown) } else { shown.len() };
+    String::from_utf8_lossy(&shown[..end]).into_owned()
 }
 
 /// The messages of a WebSocket are a stream like any other.
@@ -171,6 +182,21 @@ mod tests {
             let got = error_of(&value);
             assert_eq!(got.as_ref().map(|(k, m)| (k.as_str(), m.as_str())), want, "{value}");
         }
+    }
+
+    #[test]
+    fn half_a_secret_at_the_end_of_an_error_page_is_left_out() {
+        let page = |text: String, cut| {
+            let body = Body { bytes: text.into_bytes(), cut, ..Body::default() };
+            match reply(&Headers::default(), &body) {
+                Reply::Unreadable(text) => text,
+                other => panic!("{other:?}"),
+            }
+        };
+        let long = format!("{} npm_{}", "x ".repeat(240), "A".repeat(36));
+        assert_eq!(page(long.clone(), None), format!("{} ", "x ".repeat(240)));
+        assert_eq!(page(long[400..500].to_string(), Some(Cut::Ended)), format!("{} ", "x ".repeat(40)));
+        assert_eq!(page(long[400..].to_string(), None), long[400..]);
     }
 
     #[test]
