@@ -159,7 +159,8 @@ impl Rules {
         count
     }
 
-    /// The first secret that begins at `from` or later: where to cut and where to go on.
+    /// The first secret that begins at `from` or later: where to cut and where to go on. At `from` a word may begin:
+    /// what is before it is no part of the text any more.
     fn search(&self, text: &[u8], from: usize, memory: &mut Memory) -> Option<(usize, usize)> {
         let [first, second, third] = &self.next;
         let mut at = from;
@@ -168,12 +169,13 @@ impl Rules {
                 |w: &[u8]| first[usize::from(w[0])] & second[usize::from(w[1])] & third[usize::from(w[2])];
             at += text.get(at..)?.windows(3).position(|w| here(w) != 0)?;
             let bits = here(&text[at..at + 3]);
+            let at_word = at == from || starts_word(text, at);
             let longest = self
                 .patterns
                 .iter()
                 .enumerate()
                 .filter(|(n, _)| bits >> n.min(&63) & 1 == 1)
-                .filter_map(|(_, pattern)| Some((pattern.end(text, at, memory)?, pattern.keep)))
+                .filter_map(|(_, pattern)| Some((pattern.end(text, at, at_word, memory)?, pattern.keep)))
                 .max_by_key(|(end, _)| *end);
             if let Some((end, keep)) = longest {
                 return Some((at + keep, end));
@@ -191,10 +193,10 @@ struct Memory {
 }
 
 impl Pattern {
-    /// Where a secret of this kind that begins at `start` ends; `None` if none does.
-    fn end(&self, text: &[u8], start: usize, memory: &mut Memory) -> Option<usize> {
+    /// Where a secret of this kind that begins at `start` ends; `None` if none does. `at_word`: a word begins there.
+    fn end(&self, text: &[u8], start: usize, at_word: bool, memory: &mut Memory) -> Option<usize> {
         let rest = &text[start..];
-        if !rest.starts_with(self.prefix.as_bytes()) || (self.at_word && !starts_word(text, start)) {
+        if !rest.starts_with(self.prefix.as_bytes()) || (self.at_word && !at_word) {
             return None;
         }
         let tail = &rest[self.prefix.len()..];
