@@ -44,6 +44,13 @@ impl Inflate {
         self.done = false;
     }
 
+    /// Begin another stream, which refers to nothing before it; if it does all the same, to zeros.
+    pub fn reset(&mut self) {
+        self.restart();
+        self.broken = false;
+        self.window.fill(0);
+    }
+
     /// Decode from the front of `input`. The result is where the new bytes are in [`Inflate::window`]; it is empty
     /// only when all of the input was taken or the stream is done.
     ///

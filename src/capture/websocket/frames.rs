@@ -209,7 +209,7 @@ impl Frames {
     fn payload(&mut self, piece: &[u8]) -> Result<(), &'static str> {
         let Some(open) = &mut self.message else { return Ok(()) };
         let must_inflate = open.compressed && self.deflate.as_ref().is_some_and(|d| d.takeover);
-        if self.blind || (open.bytes.len() >= open.keep && !must_inflate) {
+        if self.blind || (open.cut && !must_inflate) {
             open.cut = true;
             return Ok(());
         }
@@ -239,7 +239,7 @@ impl Frames {
                 open.take(&[0, 0, 0xff, 0xff], Some(deflate))?;
             }
             if !deflate.takeover {
-                deflate.inflate.restart();
+                deflate.inflate.reset();
             }
         }
         Ok(Message { text: open.text, bytes: open.bytes, whole: !open.cut, began: open.began })
@@ -252,7 +252,8 @@ impl Open {
             self.retain(piece);
             return Ok(());
         };
-        loop {
+        // What is neither wanted nor referred to later need not be inflated.
+        while deflate.takeover || !self.cut {
             let fresh = deflate.inflate.advance(&mut piece).map_err(|_| BROKEN)?;
             let none = fresh.is_empty();
             self.inflated += fresh.len() as u64;
@@ -270,6 +271,7 @@ impl Open {
                 return Ok(());
             }
         }
+        Ok(())
     }
 
     fn retain(&mut self, bytes: &[u8]) {

@@ -153,10 +153,27 @@ fn keeps_the_window_right_beyond_what_is_wanted() {
     let mut frames = Frames::new(Side::Upstream, &headers("permessage-deflate;server_no_context_takeover"));
     let bytes = [unmasked(0xc2, hello), unmasked(0xc1, hello)].concat();
     assert_eq!(told(&mut frames, &[&bytes], 5), ["b…", "t:Hello"]);
+    let single: Vec<&[u8]> = bytes.chunks(1).collect();
+    assert_eq!(told(&mut frames, &single, 5), ["b…", "t:Hello"], "all of it, whatever the cuts");
     frames.count_only();
     let bytes = [unmasked(0xc1, b"not deflate"), unmasked(0x81, b"x")].concat();
     assert_eq!(told(&mut frames, &[&bytes], 5), ["t…", "t…"]);
-    assert_eq!(frames.counts(), (4, 26));
+    assert_eq!(frames.counts(), (6, 40));
+}
+
+/// A message that refers to what it may not refer to, or that is broken where nobody looks, does no harm to the next.
+#[test]
+fn messages_without_takeover_do_not_depend_on_each_other() {
+    let hello: &[u8] = &[0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
+    let again: &[u8] = &[0xf2, 0x00, 0x11, 0x00, 0x00];
+    let broken = [hello, &[0xff; 4]].concat();
+    for size in [1, 100] {
+        let bytes = [unmasked(0xc2, &broken), unmasked(0xc1, again), unmasked(0xc1, hello)].concat();
+        let pieces: Vec<&[u8]> = bytes.chunks(size).collect();
+        let mut frames =
+            Frames::new(Side::Upstream, &headers("permessage-deflate;server_no_context_takeover"));
+        assert_eq!(told(&mut frames, &pieces, 9), ["b…", "t:H\0\0\0\0", "t:Hello"]);
+    }
 }
 
 #[test]
