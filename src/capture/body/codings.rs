@@ -58,7 +58,7 @@ impl Codings {
                 "gzip" | "x-gzip" => Decoder::Gzip(Gzip::new()),
                 "deflate" => Decoder::Deflate(Deflate::new()),
                 "br" => Decoder::Brotli(Brotli::new()),
-                "zstd" => Decoder::Zstd(Box::new(Zstd::new(limit))),
+                "zstd" => Decoder::Zstd(Box::new(Zstd::new(limit + SLACK))),
                 _ => return Err(Unknown),
             };
             stages.push(Stage { decoder, made: 0, fed: false });

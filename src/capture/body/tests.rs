@@ -164,6 +164,18 @@ fn hashes_the_wire_payload_of_what_passes_the_limit() {
 }
 
 #[test]
+fn codings_inside_others_may_be_longer_than_what_they_hold() {
+    let text = b"incompressible";
+    let inner = miniz_oxide::deflate::compress_to_vec(text, 0);
+    // One raw block, the last.
+    let block = u8::try_from(inner.len()).expect("short") << 3 | 1;
+    let zstd = [&[0x28, 0xb5, 0x2f, 0xfd, 0, 0x38, block, 0, 0][..], &inner].concat();
+    assert!(inner.len() > text.len());
+    let body = record("deflate, zstd", Keep::Whole(text.len()), [&zstd[..]]);
+    assert_eq!((&body.bytes[..], body.cut), (&text[..], None));
+}
+
+#[test]
 fn stops_at_bombs() {
     let gz = miniz_oxide::deflate::compress_to_vec(&vec![0; 64 << 20], 1);
     let cases = [
