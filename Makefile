@@ -4,10 +4,12 @@
 # DESTDIR   put before every installed path, for packagers
 # MANDIR    where the man pages go, default PREFIX/share/man
 # QUICK=1   small sizes for `make bench`
+# FUZZ_SECONDS  how long `make fuzz` runs
 PREFIX = /usr/local
 MANDIR = $(PREFIX)/share/man
 DESTDIR =
 CARGO = cargo
+FUZZ_SECONDS = 600
 
 # Where cargo puts what it builds; expanded by the shell.
 TARGET = $${CARGO_TARGET_DIR:-target}
@@ -23,6 +25,10 @@ lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	for page in man/*.[1-9]; do test ! -e "$$page" || mandoc -Tlint -W warning "$$page" || exit 1; done
+
+# Random input to everything that reads what peers send, all targets side by side; `make test` has a short run of it.
+fuzz:
+	AC7_FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) test --locked --profile fuzz --test fuzz -- --test-threads 99 --nocapture
 
 # The main job, end to end: curl makes a model call to a mock upstream, ac7 shows it.
 demo:
@@ -64,4 +70,4 @@ clean:
 	$(CARGO) clean
 	rm -f ac7-*.tar.gz
 
-.PHONY: all test lint demo bench install uninstall static dist clean
+.PHONY: all test lint fuzz demo bench install uninstall static dist clean
