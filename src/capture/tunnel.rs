@@ -2,7 +2,7 @@
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::pki_types::ServerName;
 use rustls::server::Accepted;
@@ -169,13 +169,13 @@ impl Tunnel {
     }
 
     /// TLS on a fresh connection, validated; bounded in time.
-    fn secure(&self, mut stream: TcpStream, host: &str) -> io::Result<Secured> {
+    fn secure(&self, stream: TcpStream, host: &str) -> io::Result<Secured> {
         let name = ServerName::try_from(host.to_string()).map_err(io::Error::other)?;
         let config = self.shared.config.trust.clone();
         let mut connection = ClientConnection::new(config, name).map_err(io::Error::other)?;
-        stream.set_read_timeout(Some(HANDSHAKE_TIMEOUT))?;
+        let mut timed = Timed::new(&stream);
         while connection.is_handshaking() {
-            connection.complete_io(&mut stream)?;
+            connection.complete_io(&mut timed)?;
         }
         stream.set_read_timeout(None)?;
         connection.set_buffer_limit(None);
@@ -378,17 +378,50 @@ fn read_head(mut agent: &TcpStream) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-fn accept_handshake(mut agent: &TcpStream, connection: &mut ServerConnection) -> io::Result<()> {
-    agent.set_read_timeout(Some(HANDSHAKE_TIMEOUT))?;
+fn accept_handshake(agent: &TcpStream, connection: &mut ServerConnection) -> io::Result<()> {
+    let mut timed = Timed::new(agent);
     while connection.is_handshaking() {
-        connection.complete_io(&mut agent)?;
+        connection.complete_io(&mut timed)?;
     }
     while connection.wants_write() {
-        connection.write_tls(&mut agent)?;
+        connection.write_tls(&mut timed)?;
     }
     agent.set_read_timeout(None)?;
     connection.set_buffer_limit(None);
     Ok(())
+}
+
+/// A socket for the length of a handshake: however a peer trickles its bytes, it has [`HANDSHAKE_TIMEOUT`] in all.
+struct Timed<'a> {
+    stream: &'a TcpStream,
+    deadline: Instant,
+}
+
+impl<'a> Timed<'a> {
+    fn new(stream: &'a TcpStream) -> Timed<'a> {
+        Timed { stream, deadline: Instant::now() + HANDSHAKE_TIMEOUT }
+    }
+}
+
+impl Read for Timed<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake takes too long"));
+        }
+        self.stream.set_read_timeout(Some(left))?;
+        self.stream.read(buffer)
+    }
+}
+
+impl Write for Timed<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn alert_of(why: &io::Error) -> Option<AlertDescription> {
@@ -427,6 +460,22 @@ fn looks_like_http(bytes: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_handshake_has_one_deadline_for_all_its_reads() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let far = listener.accept().unwrap().0;
+        near.write_all(b"ab").unwrap();
+        let mut timed = Timed::new(&far);
+        assert_eq!(timed.read(&mut [0]).unwrap(), 1);
+        timed.deadline = Instant::now();
+        assert_eq!(
+            timed.read(&mut [0]).unwrap_err().kind(),
+            io::ErrorKind::TimedOut,
+            "a byte is there, but too late"
+        );
+    }
 
     #[test]
     fn http_is_told_by_its_first_bytes() {
