@@ -1,6 +1,6 @@
 //! The wrapped program: started with the terminal as its own, told of our signals, waited for.
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus};
@@ -54,7 +54,11 @@ pub struct Signalled {
 /// # Errors
 /// What the operating system says.
 pub fn catch_signals() -> io::Result<Signalled> {
-    let signals = Signals::new([SIGINT, SIGQUIT, SIGTERM, SIGHUP])?;
+    let signals = Signals::new([SIGINT, SIGQUIT, SIGTERM])?;
+    // Whoever started us under nohup wants the command to outlive the terminal.
+    if !ignores_hangup(&fs::read_to_string("/proc/self/status").unwrap_or_default()) {
+        signals.add_signal(SIGHUP)?;
+    }
     let handle = signals.handle();
     Ok(Signalled { signals, handle })
 }
@@ -118,6 +122,12 @@ impl Running {
     }
 }
 
+/// Whether SIGHUP was ignored when we started: bit 0 of `SigIgn` in proc(5). Elsewhere than on Linux nothing tells.
+fn ignores_hangup(status: &str) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
+}
+
 fn code(status: ExitStatus) -> u8 {
     let number = status.code().or_else(|| status.signal().map(|s| SIGNALLED + s)).unwrap_or(1);
     u8::try_from(number).unwrap_or(u8::MAX)
@@ -145,6 +155,23 @@ fn forward(mut signals: Signals, live: &Mutex<Option<Pid>>, terminal: Option<&Fi
         if let Some(pid) = *pid {
             let _ =
                 if terminal.is_some() { kill_process(pid, signal) } else { kill_process_group(pid, signal) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ignores_hangup;
+
+    #[test]
+    fn nohup_is_recognised() {
+        for (status, want) in [
+            ("Name:\tx\nSigIgn:\t0000000000001001\nSigCgt:\t0\n", true),
+            ("SigIgn:\t0000000000001000\n", false),
+            ("SigIgn:\tnonsense\n", false),
+            ("", false),
+        ] {
+            assert_eq!(ignores_hangup(status), want, "{status}");
         }
     }
 }

@@ -5,8 +5,24 @@
 use super::REDACTED;
 
 /// Names compared in lower case without `_` and `-`, which takes in `accessToken` and `access-token`.
-const NAMES: [&str; 8] =
-    ["accesstoken", "refreshtoken", "idtoken", "clientsecret", "apikey", "password", "code", "codeverifier"];
+const NAMES: [&str; 15] = [
+    "accesstoken",
+    "refreshtoken",
+    "idtoken",
+    "clientsecret",
+    "apikey",
+    "password",
+    "code",
+    "codeverifier",
+    // Beyond the design's list: device logins, sessions, signed URLs.
+    "devicecode",
+    "clientassertion",
+    "sessiontoken",
+    "passwd",
+    "xamzsignature",
+    "xamzcredential",
+    "xamzsecuritytoken",
+];
 
 /// Bytes of user information that are looked through for its end.
 const LONGEST_LOGIN: usize = 512;

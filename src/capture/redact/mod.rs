@@ -20,7 +20,7 @@ use crate::activity::{Event, Visitor, What};
 pub const REDACTED: &str = "[REDACTED]";
 
 /// Headers whose value goes, whatever it is.
-const HEADERS: [&str; 9] = [
+const HEADERS: [&str; 14] = [
     "authorization",
     "proxy-authorization",
     "x-api-key",
@@ -31,6 +31,12 @@ const HEADERS: [&str; 9] = [
     "api-key",
     "x-goog-api-key",
     "x-amz-security-token",
+    // And of other services that agents call.
+    "x-auth-token",
+    "x-access-token",
+    "x-vault-token",
+    "private-token",
+    "cf-access-client-secret",
 ];
 
 /// Replace the secrets in `event` and say how many there were.
