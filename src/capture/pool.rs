@@ -4,6 +4,8 @@ use std::sync::{Mutex, PoisonError};
 
 /// Bytes of a lent buffer: what moves at once.
 pub const LARGE: usize = 32 * 1024;
+/// More than TLS adds to so many bytes (RFC 8446 §5.2, RFC 5246 §6.2.3): growing a buffer would copy it.
+const OVERHEAD: usize = 1024;
 /// Buffers of each kind that are kept for the next one who asks.
 const KEPT: usize = 16;
 
@@ -23,10 +25,10 @@ impl Pool {
         take(&self.full).unwrap_or_else(|| vec![0; LARGE])
     }
 
-    /// An empty buffer with room for [`LARGE`] bytes.
+    /// An empty buffer with room for [`LARGE`] bytes, also when they are encrypted.
     #[must_use]
     pub fn empty(&self) -> Vec<u8> {
-        take(&self.empty).unwrap_or_else(|| Vec::with_capacity(LARGE))
+        take(&self.empty).unwrap_or_else(|| Vec::with_capacity(LARGE + OVERHEAD))
     }
 
     /// Give a buffer back, whatever was done with it; one that is too small to be of use, or much too large, goes.
