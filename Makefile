@@ -38,8 +38,11 @@ demo:
 # Speed against a bare relay, and storage against bare SQLite. Peers: see tests/bench/bench.rs.
 bench: all
 	$(CARGO) build --release --locked --examples
-	"$(TARGET)/release/examples/bench" compare "$(TARGET)/release/ac7" $${QUICK:+--quick}
-	"$(TARGET)/release/examples/bench" broker "$(TARGET)/release/ac7" $${QUICK:+--quick}
+	status=0; \
+	"$(TARGET)/release/examples/bench" compare "$(TARGET)/release/ac7" $${QUICK:+--quick} || status=1; \
+	"$(TARGET)/release/examples/ingest_bench" || status=1; \
+	"$(TARGET)/release/examples/bench" broker "$(TARGET)/release/ac7" $${QUICK:+--quick} || status=1; \
+	exit $$status
 
 install:
 	test -x "$(TARGET)/release/ac7" || $(CARGO) build --release --locked
