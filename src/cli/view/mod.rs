@@ -112,6 +112,11 @@ fn opaque_gist(entry: &OpaqueEntry, utf8: bool) -> String {
         let count = super::format::count(number(note, "count"));
         return format!("{count} {}: {}", text::line(what, utf8), word(note, "reason"));
     }
+    // An upstream that could not be had: its URL is host and port, and the preview says why.
+    if entry.method == "CONNECT" {
+        let why = entry.response_body_preview.as_deref().unwrap_or_default();
+        return format!("refused {}: {}", text::line(&entry.url, utf8), text::line(why, utf8));
+    }
     let place = match entry.url.split_once("://") {
         Some((_, place)) => place.to_string(),
         None => format!("{}{}", entry.host, entry.url),
@@ -148,6 +153,18 @@ mod tests {
 
     fn file(name: &str) -> PathBuf {
         PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/views").join(name)
+    }
+
+    #[test]
+    fn a_refused_upstream_is_named_once_with_the_reason() {
+        let entry = OpaqueEntry {
+            host: "a.example".into(),
+            method: "CONNECT".into(),
+            url: "a.example:443".into(),
+            response_body_preview: Some("cannot trust a.example: Expired".into()),
+            ..OpaqueEntry::default()
+        };
+        assert_eq!(opaque_gist(&entry, true), "refused a.example:443: cannot trust a.example: Expired");
     }
 
     fn rows() -> Vec<Row> {
