@@ -30,7 +30,9 @@ pub enum Error {
     /// No answer to a request.
     Unreachable { url: String, failure: Failure },
     /// What answers at `path` is no broker's answer.
-    BadAnswer { url: String, path: &'static str },
+    BadAnswer { url: String, path: String },
+    /// An answer to a request, and it is no success.
+    Answered { url: String, failure: Failure },
 }
 
 /// Why a request had no (good) answer.
@@ -80,6 +82,11 @@ impl fmt::Display for Error {
             Error::BadProxy => write!(f, "the proxy in the environment is not an http:// or https:// URL"),
             Error::Briefing { url, failure } => write!(f, "briefing failed against {url}: {failure}"),
             Error::Unreachable { url, failure } => write!(f, "failed to reach broker at {url}: {failure}"),
+            // The token is good, and the sentence says what it is not good for.
+            Error::Answered { failure: Failure::Status(403, Some(text)), .. } => {
+                write!(f, "the broker answered 403: {text}")
+            }
+            Error::Answered { failure, .. } => failure.fmt(f),
             Error::BadAnswer { url, path } => write!(f, "what answers at {url}{path} is not an ac7 broker"),
         }
     }
@@ -99,7 +106,10 @@ impl Error {
                 Some("pass the token you were given with --token or AC7_TOKEN".to_string())
             }
             Error::Trust(why) => Some(why.fix().to_string()),
-            Error::Briefing { failure, url } | Error::Unreachable { failure, url } => failure.fix(url),
+            Error::Answered { failure: Failure::Status(403, _), .. } => None,
+            Error::Briefing { failure, url }
+            | Error::Unreachable { failure, url }
+            | Error::Answered { failure, url } => failure.fix(url),
             Error::BadAnswer { .. } => Some("check --url or $AC7_URL".to_string()),
             _ => None,
         }
@@ -109,7 +119,9 @@ impl Error {
     #[must_use]
     pub fn failure(&self) -> Option<&Failure> {
         match self {
-            Error::Briefing { failure, .. } | Error::Unreachable { failure, .. } => Some(failure),
+            Error::Briefing { failure, .. }
+            | Error::Unreachable { failure, .. }
+            | Error::Answered { failure, .. } => Some(failure),
             _ => None,
         }
     }

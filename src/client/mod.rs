@@ -5,11 +5,15 @@
 //! agent's environment), has no switch that turns certificate checks off, and puts no token into an error or a log.
 pub mod auth;
 mod backoff;
+mod calls;
 mod error;
+mod events;
 mod proxy;
 
 pub use backoff::Backoff;
+pub use calls::segment;
 pub use error::{Error, Failure};
+pub use events::{Events, StreamEvent};
 pub use proxy::CallerProxy;
 
 use std::io::Read;
@@ -161,7 +165,7 @@ impl Client {
             let failure = Failure::Status(answer.status, answer.error);
             return Err(Error::Briefing { url: self.url.clone(), failure });
         }
-        let raw = self.json(&answer, "/briefing")?;
+        let raw = self.parsed(&answer, "/briefing")?;
         match raw.get("name").and_then(Value::as_str) {
             Some(name) if is_member_name(name) => Ok(Briefing { name: name.to_string(), raw }),
             _ => Err(self.bad_answer("/briefing")),
@@ -195,7 +199,7 @@ impl Client {
     pub fn healthz(&self) -> Result<String, Error> {
         let request = self.agent.get(self.at("/healthz")).header("X-AC7-Protocol", "1");
         let answer = self.reached(self.read(request.call(), MAX_VERDICT))?;
-        let health = self.json(&answer, "/healthz")?;
+        let health = self.parsed(&answer, "/healthz")?;
         match health.get("version").and_then(Value::as_str) {
             Some(version) if answer.status == 200 => Ok(version.to_string()),
             _ => Err(self.bad_answer("/healthz")),
@@ -237,16 +241,16 @@ impl Client {
         Some(text.chars().take(200).map(plain).collect())
     }
 
-    fn reached(&self, answer: Result<Answer, Failure>) -> Result<Answer, Error> {
+    fn reached<T>(&self, answer: Result<T, Failure>) -> Result<T, Error> {
         answer.map_err(|failure| Error::Unreachable { url: self.url.clone(), failure })
     }
 
-    fn json(&self, answer: &Answer, path: &'static str) -> Result<Value, Error> {
+    fn parsed(&self, answer: &Answer, path: &'static str) -> Result<Value, Error> {
         serde_json::from_slice(&answer.body).map_err(|_| self.bad_answer(path))
     }
 
     fn bad_answer(&self, path: &'static str) -> Error {
-        Error::BadAnswer { url: self.url.clone(), path }
+        Error::BadAnswer { url: self.url.clone(), path: path.to_string() }
     }
 }
 

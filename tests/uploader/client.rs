@@ -140,3 +140,73 @@ fn an_error_of_the_broker_is_shown_without_our_token_and_on_one_line() {
     assert!(text.len() < 300 && !text.contains(TOKEN));
     server.join().unwrap();
 }
+
+/// A server that sends `parts` to whoever asks, and then waits until it is left.
+fn says(parts: &'static [&'static str]) -> (String, thread::JoinHandle<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut head = [0; 4096];
+        let length = stream.read(&mut head).unwrap();
+        for part in parts {
+            stream.write_all(part.as_bytes()).unwrap();
+        }
+        let _ = stream.read(&mut [0; 16]);
+        String::from_utf8_lossy(&head[..length]).into_owned()
+    });
+    (url, server)
+}
+
+#[test]
+fn a_stream_gives_its_events_and_ends_when_it_is_aborted() {
+    const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
+    let (url, server) = says(&[
+        HEAD,
+        ":\n\nid: 7\nda",
+        "ta: {\"a\":1}\n\n",
+        "retry: 9\n\n: hello\nevent: end\r\ndata: one\r\ndata:two\r\n\r\n",
+    ]);
+    let client = Client::new(&url, Some(TOKEN), &Options::default()).unwrap();
+    let stream = client.apart();
+    let mut events = stream.events("/subscribe?name=ann", Some("6")).unwrap();
+    let first = events.next_event().unwrap().unwrap();
+    assert_eq!(
+        (first.id.as_deref(), first.name.as_str(), first.data.as_str()),
+        (Some("7"), "message", "{\"a\":1}")
+    );
+    let second = events.next_event().unwrap().unwrap();
+    assert_eq!((second.id, second.name.as_str(), second.data.as_str()), (None, "end", "one\ntwo"));
+    let waits = thread::spawn(move || events.next_event());
+    stream.abort();
+    assert!(!matches!(waits.join().unwrap(), Ok(Some(_))));
+    let head = server.join().unwrap().to_lowercase();
+    assert!(head.starts_with("get /subscribe?name=ann http/1.1\r\n"), "{head}");
+    assert!(
+        head.contains("last-event-id: 6\r\n") && head.contains(&format!("bearer {TOKEN}").to_lowercase())
+    );
+}
+
+#[test]
+fn a_refused_stream_and_a_refused_call_say_what_the_broker_said() {
+    const NO: &str = "HTTP/1.1 403 Forbidden\r\nContent-Length: 23\r\n\r\n{\"error\":\"not for bob\"}";
+    let (url, server) = says(&[NO]);
+    let client = Client::new(&url, Some(TOKEN), &Options::default()).unwrap();
+    let error = client.events("/subscribe?name=ann", None).err().unwrap();
+    assert_eq!(error.to_string(), "the broker answered 403: not for bob");
+    assert_eq!(error.failure(), Some(&Failure::Status(403, Some("not for bob".into()))));
+    drop(client);
+    server.join().unwrap();
+    let (url, server) = says(&[NO]);
+    let client = Client::new(&url, None, &Options::default()).unwrap();
+    let error = client.json("PATCH", "/team", Some(&json!({"name": "x"}))).err().unwrap();
+    assert_eq!(error.to_string(), "the broker answered 403: not for bob");
+    drop(client);
+    let head = server.join().unwrap().to_lowercase();
+    assert!(head.starts_with("patch /team http/1.1\r\n") && !head.contains("authorization"), "{head}");
+    let (url, server) = says(&["HTTP/1.1 204 No Content\r\n\r\n"]);
+    let client = Client::new(&url, Some(TOKEN), &Options::default()).unwrap();
+    assert_eq!(client.json("DELETE", "/members/bob", None).unwrap(), serde_json::Value::Null);
+    drop(client);
+    server.join().unwrap();
+}
