@@ -53,10 +53,12 @@ fn help_and_version_are_for_standard_output() {
     let home = support::ac7!();
     let overview = run::<&str>(&home, &[]);
     assert_eq!((overview.code, overview.stderr.as_str()), (Some(0), ""));
-    assert!(overview.stdout.lines().count() <= 40, "{}", overview.stdout);
+    assert!(overview.stdout.lines().count() <= 24, "{}", overview.stdout);
     assert_eq!(run(&home, &["--help"]).stdout, overview.stdout);
     for verb in VERBS {
-        assert!(overview.stdout.contains(&format!("  {} ", verb.name)), "{}", verb.name);
+        let first = verb.name.split(' ').next().unwrap();
+        let mut listed = overview.stdout.split([' ', ',', '\n']);
+        assert!(listed.any(|word| word == first), "{first}");
         let words: Vec<&str> = verb.name.split(' ').chain(["--help"]).collect();
         let help = run(&home, &words);
         assert_eq!((help.code, help.stderr.as_str()), (Some(0), ""), "{}", verb.name);

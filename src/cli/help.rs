@@ -29,20 +29,29 @@ pub fn overview() -> Result<u8, Error> {
     let mut out = "ac7: see what coding agents are told, what they answer, and what they do\n\n\
                    usage: ac7 VERB [OPTION ...]\n\n"
         .to_string();
-    for (group, title) in [
-        (Group::Capture, "capture"),
-        (Group::Read, "read"),
-        (Group::Team, "team"),
-        (Group::Operate, "operate"),
-        (Group::Help, "help"),
+    for (group, title, purpose) in [
+        (Group::Capture, "capture", "run an agent or any other command, record what it does"),
+        (Group::Read, "read", "what was recorded, as tables, pages and files"),
+        (Group::Team, "team", "who is in the team, what is to do, what is said"),
+        (Group::Operate, "operate", "the broker that a team shares, its databases, this machine"),
+        (Group::Help, "help", "the manual"),
     ] {
-        let mut title = title;
+        let mut words: Vec<&str> = Vec::new();
         for verb in VERBS.iter().filter(|verb| verb.group == group) {
-            out.push_str(&format!("{title:<9}  {:<13} {}\n", verb.name, verb.summary));
-            title = "";
+            let word = verb.name.split(' ').next().unwrap_or_default();
+            if !words.contains(&word) {
+                words.push(word);
+            }
+        }
+        out.push_str(&format!("{title:<9}  {purpose}:\n"));
+        for line in text::wrap(&words.join(", "), 68) {
+            out.push_str(&format!("{:<13}{line}\n", ""));
         }
     }
-    out.push_str("\nBegin with: ac7 run -- COMMAND, then ac7 traces. Options of a verb: ac7 VERB --help\n");
+    out.push_str(
+        "\nBegin with: ac7 run -- COMMAND, then ac7 traces.\n\
+         Read on: ac7 VERB --help, ac7 help VERB, ac7 help\n",
+    );
     print(&out)
 }
 

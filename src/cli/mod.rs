@@ -3,6 +3,7 @@
 //! Comes in: the words after `ac7`, and the terminal. Goes out: data on standard output, talk on standard error, an
 //! exit status. It does no work of its own: every verb reads its table of options ([`flags`]), turns it into the
 //! options of one room, and calls that.
+mod broker;
 mod capture;
 mod check;
 mod enroll;
@@ -14,6 +15,7 @@ pub mod mdoc;
 mod member;
 mod progress;
 mod prune_traces;
+mod push;
 mod qr;
 mod roster;
 mod rotate;
@@ -78,6 +80,7 @@ pub const VERBS: &[&Verb] = &[
     &roster::VERB,
     &rotate::VERB,
     &enroll::VERB,
+    &push::VERB,
     &serve::VERB,
     &check::VERB,
     &prune_traces::VERB,
