@@ -6,6 +6,7 @@
 mod broker;
 mod capture;
 mod check;
+mod doctor;
 mod enroll;
 mod error;
 pub mod flags;
@@ -84,6 +85,7 @@ pub const VERBS: &[&Verb] = &[
     &serve::VERB,
     &check::VERB,
     &prune_traces::VERB,
+    &doctor::VERB,
     &help::VERB,
 ];
 
