@@ -73,6 +73,18 @@ impl<'a> Reader<'a> {
         self.str().map(str::to_string)
     }
 
+    /// A string of `min` to `max` characters.
+    ///
+    /// # Errors
+    /// Absent, not a string, or shorter or longer.
+    pub fn text(&self, min: usize, max: usize) -> Result<String, Invalid> {
+        let text = self.str()?;
+        if (min..=max).contains(&text.chars().count()) {
+            return Ok(text.to_string());
+        }
+        Err(self.invalid(&format!("is not {min} to {max} characters long")))
+    }
+
     /// # Errors
     /// Absent, or not a whole number from 0 to 2^64-1.
     pub fn uint(&self) -> Result<u64, Invalid> {

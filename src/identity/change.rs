@@ -6,7 +6,6 @@ use super::Error;
 use super::file::TeamFile;
 use super::member::{Member, Role, valid_name};
 use super::permission::Permission;
-use super::team::text_within;
 use super::token::{Minted, mint};
 use crate::activity::{Invalid, Reader};
 
@@ -86,9 +85,9 @@ impl TeamChange {
             return Err(at.invalid("is not an object"));
         }
         Ok(TeamChange {
-            name: at.field("name").optional(|r| text_within(r, 1, 128))?,
-            directive: at.field("directive").optional(|r| text_within(r, 1, 512))?,
-            context: at.field("context").optional(|r| text_within(r, 0, 4096))?,
+            name: at.field("name").optional(|r| r.text(1, 128))?,
+            directive: at.field("directive").optional(|r| r.text(1, 512))?,
+            context: at.field("context").optional(|r| r.text(0, 4096))?,
         })
     }
 }
@@ -105,7 +104,7 @@ pub fn read_preset(value: &Value) -> Result<Vec<Permission>, Invalid> {
 }
 
 fn instructions(at: &Reader<'_>) -> Result<String, Invalid> {
-    text_within(at, 0, 8192)
+    at.text(0, 8192)
 }
 
 fn strings(at: &Reader<'_>) -> Result<Vec<String>, Invalid> {

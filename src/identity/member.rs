@@ -1,7 +1,7 @@
 //! A member of the team.
 use serde_json::{Map, Value, json};
 
-use super::team::{others, text_within};
+use super::team::others;
 use super::token::Token;
 use super::totp::{self, TotpSecret};
 use super::{Error, KekPlace};
@@ -78,7 +78,7 @@ impl Member {
             return Err(name.invalid("is not 1 to 128 of A-Z a-z 0-9 . _ -"));
         }
         let list = |name: &str| at.field(name).optional(Reader::items).map(Option::unwrap_or_default);
-        let text = |r: &Reader<'_>| text_within(r, 0, 8192);
+        let text = |r: &Reader<'_>| r.text(0, 8192);
         Ok(Member {
             name: name.string()?,
             role: Role::read(&at.field("role"))?,
@@ -99,9 +99,9 @@ impl Role {
     }
 
     pub(super) fn read(at: &Reader<'_>) -> Result<Role, Invalid> {
-        let text = |r: &Reader<'_>| text_within(r, 0, 512);
+        let text = |r: &Reader<'_>| r.text(0, 512);
         Ok(Role {
-            title: text_within(&at.field("title"), 1, 64)?,
+            title: at.field("title").text(1, 64)?,
             description: at.field("description").optional(text)?.unwrap_or_default(),
         })
     }

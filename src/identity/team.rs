@@ -73,24 +73,15 @@ impl Team {
             };
             Ok((name.clone(), leaves.iter().map(leaf).collect::<Result<_, _>>()?))
         };
-        let context = |r: &Reader<'_>| text_within(r, 0, 4096);
+        let context = |r: &Reader<'_>| r.text(0, 4096);
         Ok(Team {
-            name: text_within(&at.field("name"), 1, 128)?,
-            directive: text_within(&at.field("directive"), 1, 512)?,
+            name: at.field("name").text(1, 128)?,
+            directive: at.field("directive").text(1, 512)?,
             context: at.field("context").optional(context)?.unwrap_or_default(),
             presets: names.into_iter().map(preset).collect::<Result<_, _>>()?,
             more: others(at, &FIELDS),
         })
     }
-}
-
-/// A string of `min` to `max` characters.
-pub(super) fn text_within(at: &Reader<'_>, min: usize, max: usize) -> Result<String, Invalid> {
-    let text = at.string()?;
-    if (min..=max).contains(&text.chars().count()) {
-        return Ok(text);
-    }
-    Err(at.invalid(&format!("is not {min} to {max} characters long")))
 }
 
 /// The fields of an object that are not in `known`.

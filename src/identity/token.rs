@@ -44,7 +44,7 @@ pub struct Minted {
 pub fn mint(label: &str, origin: &str, now: u64) -> Minted {
     let text = format!("ac7_{}", URL_SAFE_NO_PAD.encode(random::bytes::<32>()));
     let token = Token {
-        id: uuid(),
+        id: random::uuid(),
         hash: hash_of(&text),
         label: label.to_string(),
         origin: origin.to_string(),
@@ -70,15 +70,6 @@ pub fn hash_of(text: &str) -> [u8; 32] {
 pub(super) fn same(a: &[u8; 32], b: &[u8; 32]) -> bool {
     let difference = a.iter().zip(b).fold(0, |all, (x, y)| black_box(all | (x ^ y)));
     difference == 0
-}
-
-/// A random UUID (RFC 9562, version 4).
-fn uuid() -> String {
-    let mut b = random::bytes::<16>();
-    b[6] = (b[6] & 0x0f) | 0x40;
-    b[8] = (b[8] & 0x3f) | 0x80;
-    let hex = random::to_hex(&b);
-    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 
 /// Fields of a token that are not additive.

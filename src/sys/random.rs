@@ -18,6 +18,16 @@ pub fn hex<const N: usize>() -> String {
     to_hex(&bytes::<N>())
 }
 
+/// A random UUID (RFC 9562, version 4).
+#[must_use]
+pub fn uuid() -> String {
+    let mut b = bytes::<16>();
+    b[6] = (b[6] & 0x0f) | 0x40;
+    b[8] = (b[8] & 0x3f) | 0x80;
+    let hex = to_hex(&b);
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}
+
 /// Lower-case hexadecimal.
 #[must_use]
 pub fn to_hex(bytes: &[u8]) -> String {
