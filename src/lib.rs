@@ -12,6 +12,7 @@
 //! | [`capture`] | proxy, relay, reassembly, extraction, redaction |
 //! | [`client`] | HTTP client towards the broker |
 //! | [`store`] | the SQLite files |
+//! | [`team`] | messages, objectives, channels: their wire JSON, what becomes of them |
 //! | [`identity`] | team file, members, token hashes |
 //! | [`http1`] | HTTP/1.1 framing, pure, shared by capture and the broker's edge |
 //! | [`activity`] | event types and their wire JSON |
@@ -31,4 +32,5 @@ pub mod runner;
 pub mod sink;
 pub mod store;
 pub mod sys;
+pub mod team;
 pub mod tls;

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::call::Body;
 use super::downgrade::as_opaque;
+use super::sse::Piece;
 use crate::activity::Provider;
 use crate::store::Error;
 use crate::store::activity::{Query, Reader, Row};
@@ -15,8 +16,6 @@ use crate::store::activity::{Query, Reader, Row};
 /// A list is read from the database in pieces of about so many bytes: a thousand rows can be a thousand long
 /// conversations.
 const PIECE: usize = 1 << 20;
-/// The same for a stream, of which there may be hundreds.
-const EVENTS: usize = 256 << 10;
 
 /// Connections that only read. There are never more than there were readers at the same time.
 pub struct Readers {
@@ -55,36 +54,21 @@ pub fn row_json(row: &Row, typed: bool) -> String {
     format!("{{\"id\":{id},\"memberName\":{member},\"event\":{event},\"createdAt\":{created}}}")
 }
 
-/// Some rows as server-sent events.
-pub struct Events {
-    pub text: Vec<u8>,
-    /// The last row's id, or where the reading began.
-    pub last: i64,
-    /// Whether there may be more rows.
-    pub more: bool,
-}
-
-/// The rows of `member` that were stored after row `after`, about [`EVENTS`] bytes of them, at least one if there is
-/// one.
+/// The rows of `member` that were stored after row `after`, as server-sent events: as many as a piece has, at least one
+/// if there is one.
 ///
 /// # Errors
 /// As [`Readers::with`].
-pub fn events(readers: &Readers, member: &str, after: i64, typed: bool) -> Result<Events, Error> {
-    let mut found = Events { text: Vec::new(), last: after, more: false };
+pub fn events(readers: &Readers, member: &str, after: i64, typed: bool) -> Result<Piece, Error> {
+    let mut piece = Piece::after(after);
     readers.with(|reader| {
         reader.follow(after, Some(member), |row| {
-            found.last = row.id;
-            found.text.extend_from_slice(format!("event: message\nid: {}\ndata: ", row.id).as_bytes());
-            let data = found.text.len();
-            found.text.extend_from_slice(row_json(&row, typed).as_bytes());
-            // Outside of strings, which have no bare ones, JSON does not care which white space it has.
-            found.text[data..].iter_mut().filter(|b| matches!(b, b'\n' | b'\r')).for_each(|b| *b = b' ');
-            found.text.extend_from_slice(b"\n\n");
-            found.more = found.text.len() >= EVENTS;
-            if found.more { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            piece.push(row.id, &row_json(&row, typed));
+            piece.more = piece.is_full();
+            if piece.more { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })
     })?;
-    Ok(found)
+    Ok(piece)
 }
 
 /// `{"activity":[…],"next":…}`, piece by piece. No transaction is open between two pieces, so that a client that reads

@@ -93,6 +93,8 @@ pub enum Failure {
     Method(Vec<&'static str>),
     /// 409: it contradicts what is there.
     Conflict(String),
+    /// 410: it was there once.
+    Gone(String),
     /// 429: too many wrong codes; not before so many seconds have passed.
     TooMany { seconds: u64 },
     /// 500: the sentence goes to the log alone.
@@ -125,6 +127,7 @@ impl Failure {
             Failure::NotFound(error) => (404, error.clone()),
             Failure::Method(_) => (405, "this path has no such method".to_string()),
             Failure::Conflict(error) => (409, error.clone()),
+            Failure::Gone(error) => (410, error.clone()),
             Failure::TooMany { seconds } => (429, format!("too many wrong codes: wait {seconds} s")),
             Failure::Internal(_) => (500, "the broker failed; its log says why".to_string()),
             Failure::Busy(_) => (503, "the broker cannot do this now; try again".to_string()),

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// All who wait.
@@ -13,13 +14,23 @@ pub struct Hub(Mutex<Inner>);
 #[derive(Default)]
 struct Inner {
     next_id: u64,
-    waiting: HashMap<u64, (String, Arc<UnixStream>)>,
+    /// By topic, each with its id: news costs as much as there are who wait for it.
+    waiting: HashMap<String, Vec<(u64, Arc<Bell>)>>,
+}
+
+/// What wakes one who waits.
+struct Bell {
+    wake: UnixStream,
+    /// Whether it has rung since the other looked: ringing again would only cost.
+    rung: AtomicBool,
 }
 
 /// One who waits; dropping it ends that. It can be polled: it is readable after it was woken.
 pub struct Waiter<'a> {
     hub: &'a Hub,
+    topic: String,
     id: u64,
+    bell: Arc<Bell>,
     woken: UnixStream,
 }
 
@@ -32,32 +43,32 @@ impl Hub {
         let (wake, woken) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
         woken.set_nonblocking(true)?;
+        let bell = Arc::new(Bell { wake, rung: AtomicBool::new(false) });
         let mut inner = self.lock();
         let id = inner.next_id;
         inner.next_id += 1;
-        inner.waiting.insert(id, (topic.to_string(), Arc::new(wake)));
-        Ok(Waiter { hub: self, id, woken })
+        inner.waiting.entry(topic.to_string()).or_default().push((id, bell.clone()));
+        Ok(Waiter { hub: self, topic: topic.to_string(), id, bell, woken })
     }
 
     /// There is news of `topic`.
     pub fn wake(&self, topic: &str) {
-        self.wake_those(|waits_for| waits_for == topic);
+        self.wake_each([topic]);
+    }
+
+    /// There is news of each of these.
+    pub fn wake_each<'t>(&self, topics: impl IntoIterator<Item = &'t str>) {
+        let inner = self.lock();
+        let those = topics.into_iter().filter_map(|topic| inner.waiting.get(topic)).flatten();
+        let those: Vec<_> = those.map(|(_, bell)| bell.clone()).collect();
+        drop(inner);
+        those.iter().for_each(|bell| bell.ring());
     }
 
     /// Everybody should look again.
     pub fn wake_all(&self) {
-        self.wake_those(|_| true);
-    }
-
-    fn wake_those(&self, which: impl Fn(&str) -> bool) {
-        let inner = self.lock();
-        let those = inner.waiting.values().filter(|(topic, _)| which(topic));
-        let those: Vec<_> = those.map(|(_, wake)| wake.clone()).collect();
-        drop(inner);
-        for wake in those {
-            // One that is full has been woken and not looked yet; one that is closed does not wait any more.
-            let _ = (&*wake).write(&[0]);
-        }
+        let those: Vec<_> = self.lock().waiting.values().flatten().map(|(_, bell)| bell.clone()).collect();
+        those.iter().for_each(|bell| bell.ring());
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -65,11 +76,22 @@ impl Hub {
     }
 }
 
+impl Bell {
+    fn ring(&self) {
+        if !self.rung.swap(true, Ordering::AcqRel) {
+            // One that is closed does not wait any more.
+            let _ = (&self.wake).write(&[0]);
+        }
+    }
+}
+
 impl Waiter<'_> {
     /// Before looking: what comes from now on wakes again.
     pub fn rearm(&self) {
-        let mut scratch = [0; 256];
+        let mut scratch = [0; 16];
         while matches!((&self.woken).read(&mut scratch), Ok(n) if n == scratch.len()) {}
+        // Last: one that rings in between leaves no byte, but its news is there to be seen from here on.
+        self.bell.rung.swap(false, Ordering::AcqRel);
     }
 }
 
@@ -81,7 +103,13 @@ impl AsFd for Waiter<'_> {
 
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        self.hub.lock().waiting.remove(&self.id);
+        let mut inner = self.hub.lock();
+        if let Some(those) = inner.waiting.get_mut(&self.topic) {
+            those.retain(|(id, _)| *id != self.id);
+            if those.is_empty() {
+                inner.waiting.remove(&self.topic);
+            }
+        }
     }
 }
 
@@ -106,7 +134,12 @@ mod tests {
         assert!(!woken(&ann));
         hub.wake_all();
         assert!(woken(&ann) && woken(&bob));
-        drop((ann, bob));
+        ann.rearm();
+        bob.rearm();
+        let another = hub.wait_for("ann").unwrap();
+        hub.wake_each(["ann", "cat"]);
+        assert!(woken(&ann) && woken(&another) && !woken(&bob));
+        drop((ann, bob, another));
         assert!(hub.lock().waiting.is_empty());
     }
 }

@@ -12,6 +12,7 @@ mod certificate;
 mod downgrade;
 mod edge;
 mod editor;
+mod fanout;
 mod handlers;
 mod hub;
 mod live;
@@ -25,6 +26,7 @@ mod serve;
 mod server;
 mod settings;
 mod socket_dir;
+mod sse;
 mod uses;
 
 pub use edge::Limits;
@@ -161,6 +163,7 @@ impl Broker {
         let certificate = certificate.map_err(Error::Tls)?;
         let activity = ActivityWriter::start(&config.activity_db, hub.clone(), team.clone(), log.clone())?;
         let main = Arc::new(Store::open(&config.db)?);
+        let presence = Arc::new(Presence::default());
         let uses = Arc::new(Uses::new(main.clone()));
         let service = Arc::new(Service {
             team: team.clone(),
@@ -168,7 +171,8 @@ impl Broker {
             main,
             uses: uses.clone(),
             certificate: certificate.clone(),
-            presence: Presence::default(),
+            presence: presence.clone(),
+            hub: hub.clone(),
             activity,
             parser: Parser::new(),
             readers: Arc::new(Readers::new(&config.activity_db)),
@@ -185,6 +189,7 @@ impl Broker {
             bulk: router::is_bulk,
             team,
             hub,
+            presence,
             limits: config.limits,
             log,
         };

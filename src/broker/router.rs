@@ -7,7 +7,11 @@ use super::auth::Caller;
 use super::call::{Answer, Call, Failure};
 use super::certificate::LiveCertificate;
 use super::editor::Editor;
-use super::handlers::{activity, briefing, health, members, reload, roster, session, team, tokens};
+use super::handlers::{
+    activity, briefing, health, history, members, presence, push, reload, roster, session, subscribe, team,
+    tokens,
+};
+use super::hub::Hub;
 use super::live::LiveTeam;
 use super::presence::Presence;
 use super::uses::Uses;
@@ -23,7 +27,9 @@ pub struct Service {
     pub uses: Arc<Uses>,
     /// `None` on a port of plain HTTP.
     pub certificate: Option<Arc<LiveCertificate>>,
-    pub presence: Presence,
+    pub presence: Arc<Presence>,
+    /// Wakes streams.
+    pub hub: Arc<Hub>,
     pub activity: ActivityWriter,
     pub parser: Parser,
     pub readers: Arc<Readers>,
@@ -57,6 +63,10 @@ const ROUTES: &[Route] = &[
     Route { method: "GET", pattern: "/healthz", handler: Handler::Open(health::get) },
     Route { method: "GET", pattern: "/briefing", handler: Handler::Member(briefing::get) },
     Route { method: "GET", pattern: "/roster", handler: Handler::Member(roster::get) },
+    Route { method: "POST", pattern: "/presence/busy", handler: Handler::Member(presence::busy) },
+    Route { method: "POST", pattern: "/push", handler: Handler::Member(push::post) },
+    Route { method: "GET", pattern: "/subscribe", handler: Handler::Member(subscribe::get) },
+    Route { method: "GET", pattern: "/history", handler: Handler::Member(history::get) },
     Route { method: "POST", pattern: "/session/totp", handler: Handler::Stranger(session::login) },
     Route { method: "GET", pattern: "/session", handler: Handler::Member(session::get) },
     Route { method: "POST", pattern: "/session/logout", handler: Handler::Member(session::logout) },

@@ -1,10 +1,16 @@
 //! The broker over real sockets with real files, started in this process.
 #![cfg(test)]
+// For clippy: what is under cfg(test) may unwrap.
+#[cfg(test)]
+mod corpus;
+#[cfg(test)]
+mod events;
 mod gates;
 mod hostile;
 mod https;
 mod identity;
 mod life;
+mod messages;
 mod operate;
 // For clippy: what is under cfg(test) may unwrap.
 #[cfg(test)]

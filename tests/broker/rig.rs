@@ -165,6 +165,20 @@ impl Rig {
         client
     }
 
+    /// One more member; gives its token.
+    pub fn add(&self, name: &str, permissions: &[&str]) -> String {
+        let role = json!({"title": "engineer", "description": ""});
+        let body = json!({"name": name, "role": role, "permissions": permissions});
+        let made = self.call("POST", "/members", &self.ann, &body.to_string());
+        assert_eq!(made.status, 200, "{}", made.error());
+        made.json()["token"].as_str().unwrap().to_string()
+    }
+
+    /// The answer to a request with a JSON body.
+    pub fn ask(&self, method: &str, path: &str, token: &str, body: &Value) -> Reply {
+        self.call(method, path, token, &body.to_string())
+    }
+
     pub fn get(&self, path: &str) -> Reply {
         self.call("GET", path, &self.ann, "")
     }

@@ -1,137 +1,21 @@
 //! Server-sent events: nothing missed, nothing twice, nobody held up.
-use std::collections::BTreeMap;
 use std::io::Read;
 use std::net::Shutdown;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use ac7::broker::Limits;
-use ac7::http1::{Asked, Framer, Headers, Part, Rules, Start};
 use ac7::identity::TeamFile;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::rig::{Client, Rig, request, threads, upload, wait_for};
+use crate::events::Stream;
+use crate::rig::{Rig, request, threads, upload, wait_for};
 
 const ANN: &str = "/members/ann/activity/stream";
 
-/// A stream that is read block by block.
-struct Stream {
-    client: Client,
-    framer: Framer,
-    raw: Vec<u8>,
-    text: Vec<u8>,
-    /// So much of `text` has no end of a block.
-    scanned: usize,
-    status: u16,
-    headers: Headers,
-    ended: bool,
-}
-
-/// A block: its fields by name, comments under "".
-type Block = BTreeMap<String, String>;
-
-impl Stream {
-    fn open(rig: &Rig, path: &str, token: &str, headers: &str) -> Stream {
-        let mut client = rig.connect();
-        client.send(&request("GET", path, token, "", headers));
-        Stream::of(client)
-    }
-
-    /// From after `last`.
-    fn after(rig: &Rig, last: i64) -> Stream {
-        Stream::open(rig, ANN, &rig.ann, &format!("Last-Event-ID: {last}\r\n"))
-    }
-
-    fn of(client: Client) -> Stream {
-        let mut framer = Framer::responses(Rules::CAPTURE);
-        framer.answers(Asked::by("GET"));
-        let (raw, text, headers) = (Vec::new(), Vec::new(), Headers::default());
-        let mut stream = Stream { client, framer, raw, text, scanned: 0, status: 0, headers, ended: false };
-        while stream.status == 0 {
-            stream.read();
-        }
-        stream
-    }
-
-    /// Take in what comes next.
-    fn read(&mut self) {
-        let mut buf = [0; 64 << 10];
-        let n = self.client.stream.read(&mut buf).expect("something, or the end, comes in time");
-        self.raw.extend_from_slice(&buf[..n]);
-        self.ended |= n == 0;
-        let mut rest = &self.raw[..];
-        while let Some(part) = self.framer.next(&mut rest).expect("the broker speaks HTTP") {
-            match part {
-                Part::Head(head) => {
-                    let Start::Response { status } = head.start else { panic!("not an answer") };
-                    (self.status, self.headers) = (status, head.headers);
-                }
-                Part::Body(data) => self.text.extend_from_slice(data),
-                Part::Trailers(_) => {}
-                Part::End => {
-                    self.ended = true;
-                    break;
-                }
-            }
-        }
-        let used = self.raw.len() - rest.len();
-        self.raw.drain(..used);
-    }
-
-    /// The next block; `None` at the end.
-    fn block(&mut self) -> Option<Block> {
-        loop {
-            let unscanned = &self.text[self.scanned..];
-            if let Some(at) = unscanned.windows(2).position(|two| two == b"\n\n") {
-                let at = self.scanned + at;
-                self.scanned = 0;
-                let text: Vec<u8> = self.text.drain(..at + 2).collect();
-                let text = String::from_utf8(text).unwrap();
-                let fields = text.trim_end().lines().map(|line| {
-                    let (name, value) = line.split_once(':').unwrap();
-                    (name.to_string(), value.trim_start().to_string())
-                });
-                return Some(fields.collect());
-            }
-            self.scanned = self.text.len().saturating_sub(1);
-            if self.ended {
-                assert!(self.text.is_empty(), "a block was cut");
-                return None;
-            }
-            self.read();
-        }
-    }
-
-    /// The next row: its id and itself.
-    fn row(&mut self) -> (i64, Value) {
-        loop {
-            let block = self.block().expect("the stream goes on");
-            if block.contains_key("") {
-                continue;
-            }
-            assert_eq!(block["event"], "message", "{block:?}");
-            return (block["id"].parse().unwrap(), serde_json::from_str(&block["data"]).unwrap());
-        }
-    }
-
-    fn rows(&mut self, n: usize) -> Vec<i64> {
-        (0..n).map(|_| self.row().0).collect()
-    }
-
-    /// Read to the end; gives the last row's id and why it ended.
-    fn end(&mut self) -> (i64, String) {
-        let (mut last, mut reason) = (0, None);
-        while let Some(block) = self.block() {
-            assert_eq!(reason, None, "the last event was not the last");
-            match block.get("event").map(String::as_str) {
-                Some("message") => last = block["id"].parse().unwrap(),
-                Some("end") => reason = Some(block["data"].clone()),
-                _ => {}
-            }
-        }
-        let reason: Value = serde_json::from_str(&reason.expect("a final event")).unwrap();
-        (last, reason["reason"].as_str().unwrap().to_string())
-    }
+/// Ann's activity from after `last`.
+fn after(rig: &Rig, last: i64) -> Stream {
+    Stream::open(rig, ANN, &rig.ann, &format!("Last-Event-ID: {last}\r\n"))
 }
 
 fn append(rig: &Rig, times: impl IntoIterator<Item = u64>) {
@@ -211,12 +95,12 @@ fn white_space_and_kinds_that_old_clients_do_not_know_do_no_harm() {
 fn a_stream_goes_on_where_the_last_one_ended() {
     let rig = Rig::new();
     append(&rig, 1..=5);
-    let mut stream = Stream::after(&rig, 2);
+    let mut stream = after(&rig, 2);
     assert_eq!(stream.rows(3), [3, 4, 5]);
     append(&rig, [6]);
     assert_eq!(stream.rows(1), [6]);
     // Of another database, or of a time that this one does not know: what comes is not missed.
-    let mut ahead = Stream::after(&rig, 1_000_000);
+    let mut ahead = after(&rig, 1_000_000);
     append(&rig, [7]);
     assert_eq!(ahead.rows(1), [7]);
     // More than one piece, and an event that is larger than one.
@@ -225,7 +109,7 @@ fn a_stream_goes_on_where_the_last_one_ended() {
         assert_eq!(sent.status, 201);
     }
     let all: Vec<i64> = (1..=540).collect();
-    assert_eq!(Stream::after(&rig, 0).rows(540), all);
+    assert_eq!(after(&rig, 0).rows(540), all);
     assert_eq!(stream.rows(534), all[6..]);
 }
 
@@ -246,7 +130,7 @@ fn no_row_is_missed_and_none_comes_twice_while_uploads_go_on() {
         }
         let mut seen = Vec::new();
         while seen.len() < 2 * 3 * UPLOADS as usize {
-            let mut stream = Stream::after(&rig, seen.last().copied().unwrap_or(0));
+            let mut stream = after(&rig, seen.last().copied().unwrap_or(0));
             let left = 2 * 3 * UPLOADS as usize - seen.len();
             seen.extend(stream.rows(left.min(1 + seen.len() % 23)));
         }
@@ -284,7 +168,7 @@ fn a_slow_reader_is_dropped_and_holds_nobody_up() {
     let (last, reason) = slow.end();
     assert_eq!(reason, "slow");
     assert!(last < 300, "it was not slow: {last}");
-    assert_eq!(Stream::after(&rig, last).rows(usize::try_from(300 - last).unwrap()).last(), Some(&300));
+    assert_eq!(after(&rig, last).rows(usize::try_from(300 - last).unwrap()).last(), Some(&300));
 }
 
 #[test]
@@ -317,7 +201,7 @@ fn a_stream_ends_with_the_right_to_it() {
 fn a_stop_ends_streams_at_once() {
     let mut rig = Rig::new();
     append(&rig, [1]);
-    let mut streams: Vec<_> = (0..5).map(|_| Stream::after(&rig, 0)).collect();
+    let mut streams: Vec<_> = (0..5).map(|_| after(&rig, 0)).collect();
     streams.iter_mut().for_each(|s| assert_eq!(s.rows(1), [1]));
     let began = Instant::now();
     let broker = rig.take();

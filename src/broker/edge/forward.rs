@@ -8,7 +8,7 @@ use super::clients::Client;
 use super::input::{Input, LARGE};
 use super::pool::Use;
 use super::request::{Refusal, Request};
-use super::stream::{LAST, Live, MORE, Permit, WAIT};
+use super::stream::{HERE, LAST, Live, MORE, Permit, WAIT};
 use super::wire::Wire;
 use crate::http1::{Asked, Framer, Head, Length, Part, Rules, Start};
 
@@ -26,13 +26,14 @@ pub enum Ended {
 }
 
 /// Fields of an answer that the edge sets itself, or that are nobody's business.
-const OWN: [&str; 9] = [
+const OWN: [&str; 10] = [
     "connection",
     "content-length",
     "keep-alive",
     "server",
     "transfer-encoding",
     "x-ac7-protocol",
+    HERE,
     LAST,
     MORE,
     WAIT,
@@ -115,7 +116,7 @@ fn carry<'s>(
             Some(Part::Head(head)) if head.headers.get(WAIT).is_some() && request.method != "HEAD" => {
                 let permit = Permit::take(&shared.streams, shared.limits.streams);
                 let Some(permit) = permit else { return Ok(Carried::TooMany) };
-                stream = Live::of(&head, permit);
+                stream = Live::of(&head, permit, &shared.presence);
                 out.head(&head, request.chunks, true, false)?;
             }
             Some(Part::Head(head)) => {

@@ -16,7 +16,7 @@ mod stream;
 mod wire;
 
 pub use limits::Limits;
-pub use stream::{FOLLOW, LAST, MORE, WAIT};
+pub use stream::{FOLLOW, HERE, LAST, MORE, WAIT};
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -34,6 +34,7 @@ use super::auth::bearer;
 use super::hub::Hub;
 use super::live::LiveTeam;
 use super::log::Log;
+use super::presence::Presence;
 use crate::sys::clock::now_ms;
 use crate::sys::thread::{self, Joinable};
 use clients::{Client, Clients};
@@ -67,6 +68,8 @@ pub struct Config {
     pub team: Arc<LiveTeam>,
     /// Wakes the streams.
     pub hub: Arc<Hub>,
+    /// Learns whose streams begin and end.
+    pub presence: Arc<Presence>,
     pub limits: Limits,
     pub log: Log,
 }
@@ -90,6 +93,7 @@ pub(super) struct Shared {
     /// How many streams there are.
     streams: AtomicUsize,
     hub: Arc<Hub>,
+    presence: Arc<Presence>,
     tls: Option<Arc<ServerConfig>>,
     bound: String,
     bulk: fn(&str) -> bool,
@@ -111,6 +115,7 @@ impl Edge {
             pieces: Budget::new(config.limits.all_bodies),
             streams: AtomicUsize::new(0),
             hub: config.hub,
+            presence: config.presence,
             limits: config.limits,
             tls: config.tls,
             bound: config.bound,

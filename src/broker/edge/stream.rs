@@ -21,12 +21,15 @@ use super::pool::Use;
 use super::request::Request;
 use super::wire::Wire;
 use crate::broker::hub::Waiter;
+use crate::broker::presence::{Here, Presence};
 use crate::http1::{Asked, Framer, Head, Part, Rules, Start};
 
 /// Field of an answer that begins a stream: what to wait for.
 pub const WAIT: &str = "x-ac7-wait";
 /// Field of an answer: the place in the stream after it.
 pub const LAST: &str = "x-ac7-last";
+/// Field of an answer that begins a stream: the member that is here as long as the stream lives.
+pub const HERE: &str = "x-ac7-here";
 /// Field of an answer: there is more already.
 pub const MORE: &str = "x-ac7-more";
 /// Field of a request for the piece after a place.
@@ -34,6 +37,10 @@ pub const FOLLOW: &str = "x-ac7-follow";
 
 /// What keeps the connection from being taken for dead.
 const KEEP_ALIVE: &[u8] = b":\n\n";
+
+/// How long a client's machine may acknowledge nothing.
+#[cfg(target_os = "linux")]
+const SILENCE_MS: u32 = 30_000;
 
 /// How long the rest of something that has begun to come is waited for.
 const SCRAP: Duration = Duration::from_millis(100);
@@ -60,6 +67,7 @@ pub struct Live<'a> {
     topic: String,
     last: String,
     _permit: Permit<'a>,
+    _here: Option<Here<'a>>,
 }
 
 /// Why a stream ends.
@@ -100,15 +108,18 @@ struct Piece<'a> {
 
 impl<'a> Live<'a> {
     /// The stream that an answer begins.
-    pub fn of(head: &Head, permit: Permit<'a>) -> Option<Live<'a>> {
-        let field = |name| head.headers.get(name).map(str::to_string);
-        Some(Live { topic: field(WAIT)?, last: field(LAST)?, _permit: permit })
+    pub fn of(head: &Head, permit: Permit<'a>, presence: &'a Presence) -> Option<Live<'a>> {
+        let field = |name| head.headers.get(name);
+        let here = field(HERE).map(|name| presence.enter(name));
+        let (topic, last) = (field(WAIT)?.to_string(), field(LAST)?.to_string());
+        Some(Live { topic, last, _permit: permit, _here: here })
     }
 
     /// Send what comes, until there is a reason to end.
     pub fn run(self, shared: &Shared, client: &Client, wire: &Wire<'_>, request: &Request<'_>) {
         let out =
             Out { client, wire, chunked: request.chunks, slow: shared.limits.lag, dead: shared.limits.write };
+        notice_silence(wire);
         let (began, end) = (Instant::now(), self.go_on(shared, &out, request));
         if end != End::Gone {
             let text = format!("event: end\ndata: {}\n\n", json!({"reason": end.name()}));
@@ -150,6 +161,15 @@ impl<'a> Live<'a> {
             }
         }
     }
+}
+
+/// A client whose machine is gone without a word is found out soon: what is sent to keep the connection alive is not
+/// acknowledged for so long. Elsewhere it takes as long as the system likes.
+fn notice_silence(wire: &Wire<'_>) {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::net::sockopt::set_tcp_user_timeout(wire.stream, SILENCE_MS);
+    #[cfg(not(target_os = "linux"))]
+    let _ = wire;
 }
 
 /// Wait for news until `tick`. Gives whether the client is still there; what it says meanwhile is ignored.

@@ -7,9 +7,9 @@ use crate::activity::{Invalid, KINDS};
 use crate::broker::activity_reader::{Listing, events, row_json};
 use crate::broker::activity_writer::{Refused, topic};
 use crate::broker::call::{Answer, Body, Failure};
-use crate::broker::edge::{FOLLOW, LAST, MORE, WAIT};
 use crate::broker::query::Query;
 use crate::broker::router::Authorized;
+use crate::broker::sse::{self, Asked};
 use crate::identity::Permission;
 use crate::store;
 use crate::store::activity::{NotACursor, Reader};
@@ -79,28 +79,21 @@ pub fn stream(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
     let name = at.params[0];
     may_read(at, name)?;
     let readers = &at.service.readers;
-    let place = |text: &str| {
-        let bad = || Failure::bad("the Last-Event-ID is none of this stream's");
-        text.parse::<i64>().ok().filter(|id| *id >= 0).ok_or_else(bad)
-    };
-    let mut headers =
-        vec![("Content-Type", "text/event-stream".to_string()), ("X-Accel-Buffering", "no".to_string())];
-    let Some(after) = at.call.headers.get(FOLLOW).map(place).transpose()? else {
-        let newest = readers.with(Reader::last_id).map_err(Failure::from)?;
-        let given = at.call.headers.get("last-event-id").map(place).transpose()?;
-        let last = given.map_or(newest, |id| id.min(newest));
-        headers.extend([(WAIT, topic(name)), (LAST, last.to_string())]);
-        return Ok(Answer { status: 200, headers, body: Body::Json(Vec::new()) });
-    };
-    // Asked before reading: what is found then is complete up to here.
-    let (committed, typed) = (at.service.activity.committed(), typed(at));
-    let piece = events(readers, name, after, typed).map_err(Failure::from)?;
-    let last = if piece.more { piece.last } else { piece.last.max(committed) };
-    headers.push((LAST, last.to_string()));
-    if piece.more {
-        headers.push((MORE, String::from("1")));
+    match sse::asked(at.call)? {
+        Asked::Begin(given) => {
+            let newest = readers.with(Reader::last_id)?;
+            Ok(sse::begin(topic(name), given.map_or(newest, |id| id.min(newest))))
+        }
+        Asked::After(after) => {
+            // Asked before reading: what is found then is complete up to here.
+            let committed = at.service.activity.committed();
+            let mut piece = events(readers, name, after, typed(at))?;
+            if !piece.more {
+                piece.last = piece.last.max(committed);
+            }
+            Ok(piece.answer())
+        }
     }
-    Ok(Answer { status: 200, headers, body: Body::Json(piece.text) })
 }
 
 fn may_read(at: &Authorized<'_>, name: &str) -> Result<(), Failure> {

@@ -4,10 +4,14 @@
 pub mod activity;
 pub mod briefing;
 pub mod health;
+pub mod history;
 pub mod members;
+pub mod presence;
+pub mod push;
 pub mod reload;
 pub mod roster;
 pub mod session;
+pub mod subscribe;
 pub mod team;
 pub mod tokens;
 

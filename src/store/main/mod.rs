@@ -1,7 +1,10 @@
 //! The main database: what flows while the broker runs. Who the members are stands in the team file, not here.
 //!
-//! Comes in: hashes of session cookies, ids of tokens, steps of one-time codes, and the time. Goes out: the same, as
-//! long as it counts. It holds no secret in the clear. [`Store`] may be used from any thread; a process has one.
+//! Comes in: hashes of session cookies, ids of tokens, steps of one-time codes, and the time; messages and objectives.
+//! Goes out: the same, as long as it counts. It holds no secret in the clear. [`Store`] may be used from any thread; a process has one.
+mod attachment;
+mod inbox;
+mod message;
 mod schema;
 mod session;
 #[cfg(test)]
@@ -9,6 +12,8 @@ mod tests;
 mod token;
 mod totp;
 
+pub use inbox::{Before, Within};
+pub use message::{NoPost, Recipients, Sent};
 pub use session::Session;
 pub use totp::{Attempt, Tries};
 
@@ -89,7 +94,8 @@ impl Store {
     pub fn forget(&self, member: &str) -> Result<(), Error> {
         self.write(|tx| {
             session::end_all(tx, member, None)?;
-            totp::forget(tx, member)
+            totp::forget(tx, member)?;
+            message::forget(tx, member)
         })
     }
 }

@@ -5,7 +5,7 @@ use crate::store::file::Kind;
 pub(super) const KIND: Kind = Kind {
     name: "main",
     application_id: 0x6163_376d, // "ac7m"
-    migrations: &[V1],
+    migrations: &[V1, V2],
 };
 
 /// Times are ms since the epoch, hashes SHA-256.
@@ -62,4 +62,113 @@ CREATE TABLE enrolment (
 ) STRICT;
 CREATE INDEX enrolment_source ON enrolment (source_ip, created);
 CREATE INDEX enrolment_expires ON enrolment (expires);
+";
+
+/// The team plane. Who is a member is known to the team file alone, so names are plain text here.
+///
+/// - `message`: what was said, once, however many it is for. It is for everyone, or for those in `channel`, or for those
+///   in `delivery`. Ids grow in the order in which messages are committed; `uid` is the one on the wire.
+/// - `delivery`: whose message it is. `peer` is the other one of the two between whom it goes; `quiet`: it shows in the
+///   history, but is not streamed.
+/// - `channel`: the first row is the one that everybody is in; it has no members of its own.
+/// - `channel_member`: `since` is the last message that there was before the member joined.
+/// - `objective`, `objective_watcher`, `objective_event`: what is asked of whom, and what became of it.
+/// - `attachment`: the files of a message or of an objective; whoever may see that may read them.
+const V2: &str = "
+CREATE TABLE channel (
+    id INTEGER PRIMARY KEY,
+    uid TEXT NOT NULL UNIQUE,
+    slug TEXT NOT NULL,
+    creator TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    archived INTEGER
+) STRICT;
+CREATE UNIQUE INDEX channel_open ON channel (slug) WHERE archived IS NULL;
+CREATE INDEX channel_slug ON channel (slug, archived);
+INSERT INTO channel (id, uid, slug, creator, created)
+VALUES (1, 'general', 'general', '__system__', unixepoch() * 1000);
+CREATE TABLE channel_member (
+    channel INTEGER NOT NULL REFERENCES channel (id),
+    member TEXT NOT NULL,
+    role TEXT NOT NULL CHECK (role IN ('admin', 'member')),
+    joined INTEGER NOT NULL,
+    since INTEGER NOT NULL,
+    PRIMARY KEY (channel, member)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX channel_member_member ON channel_member (member);
+CREATE TABLE objective (
+    id INTEGER PRIMARY KEY,
+    uid TEXT NOT NULL UNIQUE,
+    title TEXT NOT NULL,
+    body TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    status TEXT NOT NULL CHECK (status IN ('active', 'blocked', 'done', 'cancelled')),
+    assignee TEXT NOT NULL,
+    originator TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    updated INTEGER NOT NULL,
+    completed INTEGER,
+    result TEXT,
+    block_reason TEXT,
+    attachments TEXT NOT NULL,
+    CHECK ((status = 'blocked') = (block_reason IS NOT NULL)),
+    CHECK ((status = 'done') = (completed IS NOT NULL) AND (status = 'done') = (result IS NOT NULL))
+) STRICT;
+CREATE INDEX objective_assignee ON objective (assignee, status);
+CREATE INDEX objective_originator ON objective (originator, status);
+CREATE INDEX objective_status ON objective (status);
+CREATE TABLE objective_watcher (
+    id INTEGER PRIMARY KEY,
+    objective INTEGER NOT NULL REFERENCES objective (id),
+    member TEXT NOT NULL,
+    UNIQUE (objective, member)
+) STRICT;
+CREATE INDEX objective_watcher_member ON objective_watcher (member, objective);
+CREATE TABLE objective_event (
+    id INTEGER PRIMARY KEY,
+    objective INTEGER NOT NULL REFERENCES objective (id),
+    ts INTEGER NOT NULL,
+    actor TEXT NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('assigned', 'blocked', 'unblocked', 'completed', 'cancelled', 'reassigned',
+                                       'watcher_added', 'watcher_removed')),
+    payload TEXT NOT NULL
+) STRICT;
+CREATE INDEX objective_event_objective ON objective_event (objective, kind);
+CREATE TABLE message (
+    id INTEGER PRIMARY KEY,
+    uid TEXT NOT NULL UNIQUE,
+    ts INTEGER NOT NULL,
+    sender TEXT,
+    recipient TEXT,
+    title TEXT,
+    body TEXT NOT NULL,
+    level TEXT NOT NULL CHECK (level IN ('debug', 'info', 'notice', 'warning', 'error', 'critical')),
+    data TEXT NOT NULL,
+    attachments TEXT NOT NULL,
+    everyone INTEGER NOT NULL CHECK (everyone IN (0, 1)),
+    channel INTEGER REFERENCES channel (id),
+    objective INTEGER REFERENCES objective (id)
+) STRICT;
+CREATE INDEX message_ts ON message (ts);
+CREATE INDEX message_everyone ON message (everyone) WHERE everyone = 1;
+CREATE INDEX message_channel ON message (channel) WHERE channel IS NOT NULL;
+CREATE INDEX message_objective ON message (objective) WHERE objective IS NOT NULL;
+CREATE TABLE delivery (
+    member TEXT NOT NULL,
+    message INTEGER NOT NULL REFERENCES message (id),
+    peer TEXT,
+    quiet INTEGER NOT NULL CHECK (quiet IN (0, 1)),
+    PRIMARY KEY (member, message)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX delivery_peer ON delivery (member, peer, message) WHERE peer IS NOT NULL;
+CREATE TABLE attachment (
+    id INTEGER PRIMARY KEY,
+    path TEXT NOT NULL,
+    message INTEGER REFERENCES message (id),
+    objective INTEGER REFERENCES objective (id),
+    CHECK ((message IS NULL) <> (objective IS NULL))
+) STRICT;
+CREATE INDEX attachment_path ON attachment (path);
+CREATE INDEX attachment_message ON attachment (message) WHERE message IS NOT NULL;
+CREATE INDEX attachment_objective ON attachment (objective) WHERE objective IS NOT NULL;
 ";
