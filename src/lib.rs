@@ -7,6 +7,7 @@
 //! | [`cli`] | verbs: one file each, flags as data |
 //! | [`runner`] | a session: environment, child, signals, teardown; wires capture to a sink |
 //! | [`agents`] | what is particular to one agent |
+//! | [`mcp`] | the agent's tools, notifications and hooks: socket, bridge, tools |
 //! | [`broker`] | the team's server: edge, router, auth, handlers |
 //! | [`sink`] | where events go: uploader or local database |
 //! | [`capture`] | proxy, relay, reassembly, extraction, redaction |
@@ -28,6 +29,7 @@ pub mod cli;
 pub mod client;
 pub mod http1;
 pub mod identity;
+pub mod mcp;
 pub mod runner;
 pub mod sink;
 pub mod store;
