@@ -85,6 +85,19 @@ impl<'a> Reader<'a> {
         Err(self.invalid(&format!("is not {min} to {max} characters long")))
     }
 
+    /// A string of `min` to `max` characters that stays on its line: what lists and prompts show beside other things
+    /// may hold no control characters.
+    ///
+    /// # Errors
+    /// As [`Reader::text`], or there is one.
+    pub fn line(&self, min: usize, max: usize) -> Result<String, Invalid> {
+        let text = self.text(min, max)?;
+        if text.chars().any(char::is_control) {
+            return Err(self.invalid("holds control characters"));
+        }
+        Ok(text)
+    }
+
     /// # Errors
     /// Absent, or not a whole number from 0 to 2^64-1.
     pub fn uint(&self) -> Result<u64, Invalid> {

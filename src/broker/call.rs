@@ -1,4 +1,5 @@
 //! A request as handlers see it, and their answers. No sockets here.
+use std::fmt;
 use std::io::Read;
 
 use serde_json::{Value, json};
@@ -95,12 +96,24 @@ pub enum Failure {
     Conflict(String),
     /// 410: it was there once.
     Gone(String),
-    /// 429: too many wrong codes; not before so many seconds have passed.
-    TooMany { seconds: u64 },
+    /// 429: too many of something; not before so many seconds have passed.
+    TooMany { what: &'static str, seconds: u64 },
+    /// 500: the key that seals secrets is lost; the sentence, which names its place, goes to the log alone.
+    NoKey(String),
     /// 500: the sentence goes to the log alone.
     Internal(String),
     /// 503: later it may work; the sentence goes to the log alone.
     Busy(String),
+}
+
+impl fmt::Display for Failure {
+    /// For the log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::NoKey(reason) | Failure::Internal(reason) | Failure::Busy(reason) => f.write_str(reason),
+            other => f.write_str(&other.told().1),
+        }
+    }
 }
 
 impl Failure {
@@ -116,10 +129,9 @@ impl Failure {
         Failure::Bad { error: error.to_string(), details: Vec::new() }
     }
 
-    /// What the client gets.
-    #[must_use]
-    pub fn answer(&self) -> Answer {
-        let (status, error) = match self {
+    /// Status, and the sentence for the client.
+    fn told(&self) -> (u16, String) {
+        match self {
             Failure::Bad { error, .. } => (400, error.clone()),
             Failure::Unauthorized => (401, "a valid bearer token or session is required".to_string()),
             Failure::WrongCode => (401, "invalid code".to_string()),
@@ -128,10 +140,19 @@ impl Failure {
             Failure::Method(_) => (405, "this path has no such method".to_string()),
             Failure::Conflict(error) => (409, error.clone()),
             Failure::Gone(error) => (410, error.clone()),
-            Failure::TooMany { seconds } => (429, format!("too many wrong codes: wait {seconds} s")),
+            Failure::TooMany { what, seconds } => (429, format!("{what}: wait {seconds} s")),
+            Failure::NoKey(_) => {
+                (500, "the broker's key (KEK) is missing or another one; its log says what to do".to_string())
+            }
             Failure::Internal(_) => (500, "the broker failed; its log says why".to_string()),
             Failure::Busy(_) => (503, "the broker cannot do this now; try again".to_string()),
-        };
+        }
+    }
+
+    /// What the client gets.
+    #[must_use]
+    pub fn answer(&self) -> Answer {
+        let (status, error) = self.told();
         let mut body = json!({"error": error});
         if let Failure::Bad { details, .. } = self
             && !details.is_empty()
@@ -145,7 +166,7 @@ impl Failure {
                 answer.headers.push(("WWW-Authenticate", "Bearer".to_string()));
             }
             Failure::Method(allowed) => answer.headers.push(("Allow", allowed.join(", "))),
-            Failure::TooMany { seconds } => answer.headers.push(("Retry-After", seconds.to_string())),
+            Failure::TooMany { seconds, .. } => answer.headers.push(("Retry-After", seconds.to_string())),
             Failure::Busy(_) => answer.headers.push(("Retry-After", "3".to_string())),
             _ => {}
         }

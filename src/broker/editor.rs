@@ -38,6 +38,9 @@ impl From<Error> for Failure {
                 Failure::NotFound(error.to_string())
             }
             Error::MemberExists(_) | Error::LastAdmin => Failure::Conflict(error.to_string()),
+            Error::Sealed { .. } | Error::NoSealing { .. } | Error::NoKey { .. } => {
+                Failure::NoKey(error.to_string())
+            }
             _ => Failure::Internal(error.to_string()),
         }
     }

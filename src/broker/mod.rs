@@ -178,7 +178,9 @@ impl Broker {
             readers: Arc::new(Readers::new(&config.activity_db)),
         });
         let watch = Watch::start(team.clone(), certificate.clone()).map_err(system("start a thread"))?;
-        let keeper = Keeper::start(uses, team.clone(), log.clone()).map_err(system("start a thread"))?;
+        let editor = Editor::new(&config.config_path, team.clone());
+        let keeper =
+            Keeper::start(uses, editor, team.clone(), log.clone()).map_err(system("start a thread"))?;
         let server = Server::start(&service, WORKERS, &log).map_err(system("open the private socket"))?;
         let edge = edge::Config {
             listener,

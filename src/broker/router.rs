@@ -8,8 +8,8 @@ use super::call::{Answer, Call, Failure};
 use super::certificate::LiveCertificate;
 use super::editor::Editor;
 use super::handlers::{
-    activity, briefing, health, history, members, presence, push, reload, roster, session, subscribe, team,
-    tokens,
+    activity, briefing, enroll, health, history, members, presence, push, reload, roster, session, subscribe,
+    team, tokens,
 };
 use super::hub::Hub;
 use super::live::LiveTeam;
@@ -70,6 +70,11 @@ const ROUTES: &[Route] = &[
     Route { method: "POST", pattern: "/session/totp", handler: Handler::Stranger(session::login) },
     Route { method: "GET", pattern: "/session", handler: Handler::Member(session::get) },
     Route { method: "POST", pattern: "/session/logout", handler: Handler::Member(session::logout) },
+    Route { method: "POST", pattern: "/enroll", handler: Handler::Stranger(enroll::begin) },
+    Route { method: "POST", pattern: "/enroll/poll", handler: Handler::Stranger(enroll::poll) },
+    Route { method: "GET", pattern: "/enroll/pending", handler: Handler::Member(enroll::pending) },
+    Route { method: "POST", pattern: "/enroll/approve", handler: Handler::Member(enroll::approve) },
+    Route { method: "POST", pattern: "/enroll/reject", handler: Handler::Member(enroll::reject) },
     Route { method: "GET", pattern: "/members", handler: Handler::Member(members::list) },
     Route { method: "POST", pattern: "/members", handler: Handler::Member(members::create) },
     Route { method: "PATCH", pattern: "/members/:name", handler: Handler::Member(members::update) },
@@ -129,7 +134,9 @@ impl Outcome {
     #[must_use]
     pub fn failed(failure: &Failure) -> Outcome {
         let internal = match failure {
-            Failure::Internal(reason) | Failure::Busy(reason) => Some(reason.clone()),
+            Failure::Internal(reason) | Failure::NoKey(reason) | Failure::Busy(reason) => {
+                Some(reason.clone())
+            }
             _ => None,
         };
         Outcome { answer: failure.answer(), route: "-", member: None, internal }

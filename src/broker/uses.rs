@@ -1,4 +1,5 @@
-//! When tokens were last used: noted in memory, written now and then, so that no request waits for it.
+//! When tokens were last used: noted in memory, written now and then, so that no request waits for it. The thread that
+//! does so also sweeps out what no longer counts.
 use std::collections::HashMap;
 use std::io;
 use std::mem;
@@ -8,6 +9,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::call::Failure;
+use super::editor::Editor;
 use super::live::LiveTeam;
 use super::log::Log;
 use crate::store;
@@ -85,32 +88,52 @@ pub struct Keeper {
 impl Keeper {
     /// # Errors
     /// The operating system has no thread to give.
-    pub fn start(uses: Arc<Uses>, team: Arc<LiveTeam>, log: Log) -> io::Result<Keeper> {
+    pub fn start(uses: Arc<Uses>, editor: Editor, team: Arc<LiveTeam>, log: Log) -> io::Result<Keeper> {
         let (stop, stopped) = sync_channel(0);
-        let thread = thread::spawn("db-main", 1 << 20, move || keep(&uses, &team, &log, &stopped))?;
+        let thread = thread::spawn("db-main", 1 << 20, move || keep(&uses, &editor, &team, &log, &stopped))?;
         Ok(Keeper { stop: Some(stop), thread: Some(thread) })
     }
 }
 
-fn keep(uses: &Uses, team: &LiveTeam, log: &Log, stopped: &Receiver<()>) {
-    let said = |result: Result<(), store::Error>| {
-        if let Err(error) = result {
-            log.line("main database failed", &json!({"reason": error.to_string()}));
+fn keep(uses: &Uses, editor: &Editor, team: &LiveTeam, log: &Log, stopped: &Receiver<()>) {
+    let said = |result: Result<(), Failure>| {
+        if let Err(failure) = result {
+            log.line("main database failed", &json!({"reason": failure.to_string()}));
         }
     };
     for round in 0_u32.. {
-        let waited = stopped.recv_timeout(PERIOD);
-        said(uses.flush());
-        if waited != Err(RecvTimeoutError::Timeout) {
-            return;
-        }
         if round % SWEEP == 0 {
             let team = team.current();
             let tokens: Vec<&str> =
                 team.members.iter().flat_map(|m| m.tokens.iter().map(|t| t.id.as_str())).collect();
-            said(uses.store.sweep(now_ms(), &tokens));
+            said(uses.store.sweep(now_ms(), &tokens).map_err(Failure::from));
+        }
+        said(drop_unfetched(&uses.store, editor, team, log));
+        let waited = stopped.recv_timeout(PERIOD);
+        said(uses.flush().map_err(Failure::from));
+        if waited != Err(RecvTimeoutError::Timeout) {
+            return;
         }
     }
+}
+
+/// Take tokens out of the team file that were made for devices which did not fetch them in time.
+fn drop_unfetched(store: &Store, editor: &Editor, team: &LiveTeam, log: &Log) -> Result<(), Failure> {
+    let now = now_ms();
+    let ids = store.unfetched_tokens(now)?;
+    if ids.is_empty() {
+        return Ok(());
+    }
+    // An approval that broke off early has an id, but no token yet: nothing to write then.
+    let there = |id: &String| team.current().members.iter().any(|m| m.tokens.iter().any(|t| t.id == *id));
+    if ids.iter().any(there) {
+        editor.update(|file| {
+            file.drop_tokens(&ids);
+            Ok(())
+        })?;
+        log.line("tokens that nobody fetched are revoked", &json!({"tokens": ids}));
+    }
+    Ok(store.forget_tokens(&ids, now)?)
 }
 
 impl Drop for Keeper {

@@ -6,7 +6,7 @@ use super::Error;
 use super::file::TeamFile;
 use super::member::{Member, Role, valid_name};
 use super::permission::Permission;
-use super::token::{Minted, mint};
+use super::token::{Minted, Token, mint};
 use crate::activity::{Invalid, Reader};
 
 /// A member to be.
@@ -85,7 +85,7 @@ impl TeamChange {
             return Err(at.invalid("is not an object"));
         }
         Ok(TeamChange {
-            name: at.field("name").optional(|r| r.text(1, 128))?,
+            name: at.field("name").optional(|r| r.line(1, 128))?,
             directive: at.field("directive").optional(|r| r.text(1, 512))?,
             context: at.field("context").optional(|r| r.text(0, 4096))?,
         })
@@ -117,21 +117,44 @@ impl TeamFile {
     /// # Errors
     /// There is one of that name, or a permission is neither one nor a preset.
     pub fn add_member(&mut self, new: NewMember, by: Option<&str>, now_ms: u64) -> Result<String, Error> {
+        let minted = minted("initial", "bootstrap", by, now_ms);
+        self.add_member_with(new, minted.token)?;
+        Ok(minted.text)
+    }
+
+    /// Add a member who gets in by `token`.
+    ///
+    /// # Errors
+    /// As [`TeamFile::add_member`].
+    pub fn add_member_with(&mut self, new: NewMember, token: Token) -> Result<(), Error> {
         if self.member(&new.name).is_some() {
             return Err(Error::MemberExists(new.name));
         }
         self.known(&new.permissions)?;
-        let minted = minted("initial", "bootstrap", by, now_ms);
         self.members.push(Member {
             name: new.name,
             role: new.role,
             instructions: new.instructions,
             permissions: new.permissions,
-            tokens: vec![minted.token],
+            tokens: vec![token],
             sealed_totp: None,
             more: Map::new(),
         });
-        Ok(minted.text)
+        Ok(())
+    }
+
+    /// Give a member one more token.
+    ///
+    /// # Errors
+    /// There is none of that name.
+    pub fn add_token(&mut self, name: &str, token: Token) -> Result<(), Error> {
+        self.member_mut(name)?.tokens.push(token);
+        Ok(())
+    }
+
+    /// Drop tokens by id, whosever they are.
+    pub fn drop_tokens(&mut self, ids: &[String]) {
+        self.members.iter_mut().for_each(|member| member.tokens.retain(|t| !ids.contains(&t.id)));
     }
 
     /// Change a member.

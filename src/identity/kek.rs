@@ -57,6 +57,15 @@ impl KekPlace {
         self.find().ok_or_else(|| Error::NoKey { file: self.file.clone(), variable: self.variable.is_some() })
     }
 
+    /// The key to seal with, if it is there: what others sealed must not be given up by making a new one in passing.
+    ///
+    /// # Errors
+    /// [`Error::NoSealing`]: there is none, or what is there is no key.
+    pub fn existing(&self, member: &str, field: &'static str) -> Result<Kek, Error> {
+        let none = || Error::NoSealing { member: member.to_string(), field, file: self.file.clone() };
+        self.find().ok_or_else(none)
+    }
+
     /// What was sealed for this member and field.
     ///
     /// # Errors

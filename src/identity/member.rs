@@ -101,7 +101,7 @@ impl Role {
     pub(super) fn read(at: &Reader<'_>) -> Result<Role, Invalid> {
         let text = |r: &Reader<'_>| r.text(0, 512);
         Ok(Role {
-            title: at.field("title").text(1, 64)?,
+            title: at.field("title").line(1, 64)?,
             description: at.field("description").optional(text)?.unwrap_or_default(),
         })
     }

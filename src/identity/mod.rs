@@ -5,6 +5,7 @@
 //! It never keeps, shows or logs a token: one is returned once, by the function that makes it, and only its SHA-256
 //! is written. It may not know of HTTP.
 mod change;
+mod device;
 mod file;
 mod kek;
 mod member;
@@ -15,6 +16,7 @@ mod token;
 mod totp;
 
 pub use change::{MemberChange, NewMember, TeamChange, read_preset};
+pub use device::{DeviceCode, parse_user_code, user_code};
 pub use file::{Stamp, TeamFile};
 pub use kek::{Kek, KekPlace};
 pub use member::{Member, Role, valid_name};
@@ -55,6 +57,8 @@ pub enum Error {
     LastAdmin,
     /// A sealed field cannot be opened: the key is missing, or it is another one.
     Sealed { member: String, field: &'static str, file: PathBuf },
+    /// A field cannot be sealed: the key is missing, or what is there is none.
+    NoSealing { member: String, field: &'static str, file: PathBuf },
     /// There is something in the place of the key that is none: `$AC7_KEK` (`variable`), or the file.
     NoKey { file: PathBuf, variable: bool },
     /// The operating system says no.
@@ -84,6 +88,12 @@ impl fmt::Display for Error {
                 f,
                 "KekResolutionError: cannot decrypt {field} of {member}: the key in AC7_KEK or {} is missing or another \
                  one: restore it, or give the member a new secret with ac7 enroll --member {member}",
+                file.display()
+            ),
+            Error::NoSealing { member, field, file } => write!(
+                f,
+                "KekResolutionError: cannot encrypt {field} of {member}: the key in AC7_KEK or {} is missing or no key: \
+                 restore it, or have a new one made with ac7 enroll --member {member}",
                 file.display()
             ),
             Error::NoKey { variable: true, .. } => f.write_str("AC7_KEK is not 32 bytes of base64"),

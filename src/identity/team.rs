@@ -75,7 +75,7 @@ impl Team {
         };
         let context = |r: &Reader<'_>| r.text(0, 4096);
         Ok(Team {
-            name: at.field("name").text(1, 128)?,
+            name: at.field("name").line(1, 128)?,
             directive: at.field("directive").text(1, 512)?,
             context: at.field("context").optional(context)?.unwrap_or_default(),
             presets: names.into_iter().map(preset).collect::<Result<_, _>>()?,

@@ -3,6 +3,7 @@
 // For clippy: what is under cfg(test) may unwrap.
 #[cfg(test)]
 mod corpus;
+mod enroll;
 #[cfg(test)]
 mod events;
 mod gates;

@@ -33,7 +33,9 @@ pub fn login(service: &Service, call: &Call, body: &[u8]) -> Result<Answer, Fail
     };
     let attempt = match service.main.begin_attempt(tries, now)? {
         Attempt::Counted(attempt) => attempt,
-        Attempt::Later(ms) => return Err(Failure::TooMany { seconds: ms.div_ceil(1000) }),
+        Attempt::Later(ms) => {
+            return Err(Failure::TooMany { what: "too many wrong codes", seconds: ms.div_ceil(1000) });
+        }
     };
     let (mut found, mut broken): (Vec<(&Member, u64)>, Option<Error>) = (Vec::new(), None);
     for member in among {

@@ -58,7 +58,7 @@ fn may<'a>(at: &Authorized<'a>, doing: &str) -> Result<&'a str, Failure> {
 }
 
 /// What may be said about a token.
-fn info(member: &str, token: &Token, used: Option<u64>) -> Value {
+pub(super) fn info(member: &str, token: &Token, used: Option<u64>) -> Value {
     json!({
         "id": token.id,
         "memberName": member,

@@ -1,8 +1,10 @@
 //! The main database: what flows while the broker runs. Who the members are stands in the team file, not here.
 //!
-//! Comes in: hashes of session cookies, ids of tokens, steps of one-time codes, and the time; messages and objectives.
-//! Goes out: the same, as long as it counts. It holds no secret in the clear. [`Store`] may be used from any thread; a process has one.
+//! Comes in: hashes of session cookies, ids of tokens, steps of one-time codes, devices that ask, and the time; messages
+//! and objectives. Goes out: the same, as long as it counts. It holds no secret in the clear. [`Store`] may be used from
+//! any thread; a process has one.
 mod attachment;
+mod enrolment;
 mod inbox;
 mod message;
 mod schema;
@@ -12,6 +14,7 @@ mod tests;
 mod token;
 mod totp;
 
+pub use enrolment::{Begun, Enrolment, LIFE_MS, Polled, Reserved, Undecided};
 pub use inbox::{Before, Within};
 pub use message::{NoPost, Recipients, Sent};
 pub use session::Session;
@@ -83,6 +86,7 @@ impl Store {
         self.write(|tx| {
             session::sweep(tx, now_ms)?;
             totp::sweep(tx, now_ms)?;
+            enrolment::sweep(tx, now_ms)?;
             token::sweep(tx, tokens)
         })
     }

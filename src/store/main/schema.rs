@@ -5,7 +5,7 @@ use crate::store::file::Kind;
 pub(super) const KIND: Kind = Kind {
     name: "main",
     application_id: 0x6163_376d, // "ac7m"
-    migrations: &[V1, V2],
+    migrations: &[V1, V2, V3],
 };
 
 /// Times are ms since the epoch, hashes SHA-256.
@@ -171,4 +171,11 @@ CREATE TABLE attachment (
 CREATE INDEX attachment_path ON attachment (path);
 CREATE INDEX attachment_message ON attachment (message) WHERE message IS NOT NULL;
 CREATE INDEX attachment_objective ON attachment (objective) WHERE objective IS NOT NULL;
+";
+
+/// `enrolment.network`: whose devices are counted together, the address or the /64 that one customer has.
+const V3: &str = "
+ALTER TABLE enrolment ADD COLUMN network TEXT;
+DROP INDEX enrolment_source;
+CREATE INDEX enrolment_network ON enrolment (network, created);
 ";

@@ -176,6 +176,17 @@ fn the_queries_use_their_indices() {
         "SELECT at FROM totp_failure WHERE member IS 'a' AND at > 1 AND at <= 2 ORDER BY at DESC LIMIT 1 OFFSET 4",
         "DELETE FROM totp_failure WHERE at <= 1",
         "DELETE FROM totp_failure WHERE id = 1 OR member = 'a'",
+        "DELETE FROM totp WHERE member = 'a'",
+        "UPDATE session SET seen = 1, expires = 2 WHERE hash = x'00'",
+        "SELECT created FROM enrolment WHERE network IS 'a' AND created > 1 ORDER BY created DESC LIMIT 1 OFFSET 9",
+        "SELECT expires - 1 FROM enrolment WHERE expires > 1 ORDER BY expires DESC LIMIT 1 OFFSET 999",
+        "SELECT id, expires, polled, decision, sealed, reason, member, token_id FROM enrolment WHERE device_code = x'00'",
+        "SELECT id, decided IS NOT NULL, expires FROM enrolment WHERE user_code = 'a'",
+        "SELECT user_code FROM enrolment WHERE expires > 1 AND decided IS NULL ORDER BY expires",
+        "UPDATE enrolment SET polled = 1, polls = polls + 1 WHERE id = 1 AND polled IS 2",
+        "SELECT token_id FROM enrolment WHERE expires <= 1 AND token_id IS NOT NULL AND sealed IS NOT NULL",
+        "UPDATE enrolment SET token_id = NULL WHERE expires <= 1 AND token_id = 'a' AND sealed IS NOT NULL",
+        "DELETE FROM enrolment WHERE expires <= 1 AND NOT (token_id IS NOT NULL)",
     ] {
         let plan: Vec<String> = store
             .with(|conn| {
@@ -187,4 +198,58 @@ fn the_queries_use_their_indices() {
         let bad = |line: &String| line.contains("SCAN") || line.contains("TEMP B-TREE");
         assert!(!plan.iter().any(bad), "{sql}: {plan:?}");
     }
+}
+
+/// A device that asks at `created`.
+fn device(store: &Store, n: u32, network: &str, created: u64) -> Begun {
+    let mut code = [0; 32];
+    code[..4].copy_from_slice(&n.to_le_bytes());
+    let new = Enrolment {
+        user_code: format!("c{n}"),
+        label_hint: None,
+        source_ip: Some(network.to_string()),
+        source_ua: None,
+        created,
+        expires: created + LIFE_MS,
+    };
+    store.begin_enrolment(&code, Some(network), &new).unwrap()
+}
+
+#[test]
+fn devices_are_counted_by_network_and_all_together() {
+    let (_temp, store) = Temp::new();
+    let start = 100 * MINUTE;
+    for n in 0..10 {
+        assert_eq!(device(&store, n, "a", start + u64::from(n)), Begun::Done);
+    }
+    assert_eq!(device(&store, 10, "a", start + 10), Begun::Later(60 * MINUTE - 10));
+    assert_eq!(device(&store, 11, "a", start + 60 * MINUTE), Begun::Done, "the first has gone");
+    assert_eq!(device(&store, 11, "b", start + 60 * MINUTE), Begun::Taken);
+    let many = "WITH RECURSIVE n (i) AS (SELECT 12 UNION ALL SELECT i + 1 FROM n WHERE i < 999)
+        INSERT INTO enrolment (device_code, user_code, network, created, expires)
+        SELECT randomblob(32), 'c' || i, 'n' || i, ?1, ?1 + ?2 FROM n";
+    let at = integer(start + 5 * MINUTE);
+    store.write(|tx| tx.execute(many, [at, integer(LIFE_MS)])).unwrap();
+    assert_eq!(device(&store, 1000, "x", start + 5 * MINUTE), Begun::Done, "the thousandth");
+    assert_eq!(device(&store, 1001, "y", start + 6 * MINUTE), Begun::Later(54 * MINUTE));
+}
+
+#[test]
+fn a_question_that_comes_too_soon_changes_nothing() {
+    let (_temp, store) = Temp::new();
+    let start = 100 * MINUTE;
+    assert_eq!(device(&store, 0, "a", start), Begun::Done);
+    for (at, want) in [
+        (0, Polled::Pending),
+        (1, Polled::TooSoon),
+        (2000, Polled::TooSoon),
+        (2500, Polled::Pending),
+        (4999, Polled::TooSoon),
+        (5000, Polled::Pending),
+        (1000, Polled::Pending), // a clock that was set back
+        (LIFE_MS, Polled::Gone),
+    ] {
+        assert_eq!(store.poll_enrolment(&[0; 32], start + at).unwrap(), want, "{at}");
+    }
+    assert_eq!(store.poll_enrolment(&[1; 32], start).unwrap(), Polled::Gone);
 }
