@@ -12,6 +12,7 @@
 //! | [`sink`] | where events go: uploader or local database |
 //! | [`capture`] | proxy, relay, reassembly, extraction, redaction |
 //! | [`client`] | HTTP client towards the broker |
+//! | [`usage`] | sums of calls, and what they cost |
 //! | [`store`] | the SQLite files |
 //! | [`team`] | messages, objectives, channels: their wire JSON, what becomes of them |
 //! | [`identity`] | team file, members, token hashes |
@@ -36,3 +37,4 @@ pub mod store;
 pub mod sys;
 pub mod team;
 pub mod tls;
+pub mod usage;

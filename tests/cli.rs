@@ -542,3 +542,77 @@ fn a_check_finds_damage_in_either_database() {
     assert_eq!(code, 1);
     assert!(said.contains("not an ac7 activity database"), "{said}");
 }
+
+#[test]
+fn usage_sums_by_model_member_and_objective() {
+    let home = support::ac7!();
+    let db = file(&home, "u.db");
+    let call = |ts: u64, model: &str, input: u64| {
+        json!({"kind": "llm_exchange", "ts": ts, "duration": 5, "entry": {
+            "kind": "anthropic_messages", "startedAt": ts, "endedAt": ts + 5,
+            "request": {"model": model, "maxTokens": null, "temperature": null, "system": null, "messages": [],
+                        "tools": []},
+            "response": {"stopReason": "end_turn", "stopSequence": null, "messages": [], "status": 200,
+                         "usage": {"inputTokens": input, "outputTokens": 1000, "cacheCreationInputTokens": 0,
+                                   "cacheReadInputTokens": 0}}}})
+        .to_string()
+    };
+    let mark = |kind: &str, ts: u64, more: &str| {
+        let text = format!(r#"{{"kind":"objective_{kind}","ts":{ts},"objectiveId":"o1"{more}}}"#);
+        serde_json::from_str::<Value>(&text).unwrap().to_string()
+    };
+    let closed = r#","result":"reassigned""#;
+    let mut store = Store::open(&db).unwrap();
+    for (member, events) in [
+        (
+            "ann",
+            vec![
+                call(1000, "claude-sonnet-4-5-20250929", 7),
+                mark("open", 2000, ""),
+                call(3000, "claude-sonnet-4-5-20250929", 1_000_000),
+                mark("close", 4000, closed),
+                call(5000, "claude-sonnet-4-5-20250929", 7),
+            ],
+        ),
+        ("bob", vec![call(3500, "new", 11), mark("open", 4000, ""), call(4500, "new", 100)]),
+    ] {
+        let batch = Parser::new().events(events.iter().map(String::as_str)).unwrap();
+        store.append(&[Upload { member, batch: &batch, key: None }], 6000).unwrap();
+    }
+    drop(store);
+    let report = |args: &[&str]| {
+        let out = run(&home, &[&["usage", "--db", "u.db", "--json"], args].concat());
+        assert_eq!((out.code, out.stderr.as_str()), (Some(0), ""), "{args:?}");
+        serde_json::from_str::<Value>(&out.stdout).unwrap()
+    };
+    let by_objective = report(&["--by", "objective"]);
+    assert_eq!(by_objective["rows"].as_array().unwrap().len(), 1);
+    let row = &by_objective["rows"][0];
+    assert_eq!(
+        (&row["objective"], &row["calls"], &row["inputTokens"]),
+        (&json!("o1"), &json!(2), &json!(1_000_100))
+    );
+    assert_eq!((&row["cost"], &row["unpricedCalls"]), (&json!(3.015), &json!(1)));
+    assert_eq!(by_objective["total"]["calls"], 5);
+    assert_eq!(by_objective["unpricedModels"], json!(["new"]));
+    assert_eq!(report(&["--objective", "o1", "--by", "member"])["total"]["calls"], 2);
+    assert_eq!(report(&["--member", "ann"])["total"]["calls"], 3);
+    assert_eq!(report(&["--model", "claude*", "--by", "day"])["rows"][0]["day"], "1970-01-01");
+    fs::write(
+        file(&home, "p.json"),
+        r#"{"date":"2026-11-01","models":{"new":{"input":1000000,"output":0}}}"#,
+    )
+    .unwrap();
+    let own = report(&["--prices", "p.json", "--by", "model"]);
+    assert_eq!((&own["prices"]["date"], &own["rows"][1]["cost"]), (&json!("2026-11-01"), &json!(111.0)));
+    for (args, code, want) in [
+        (&["--prices", "none.json"][..], 1, "ac7 usage: cannot use the prices: none.json: "),
+        (&["--by", "hour"], 2, "ac7 usage: bad --by: hour: it is not member"),
+        (&["--token", "ac7_x"], 2, "ac7 usage: --token says nothing without a broker"),
+        (&["--url", "http://h"], 2, "ac7 usage: --url and --db exclude each other"),
+    ] {
+        let out = run(&home, &[&["usage", "--db", "u.db"], args].concat());
+        assert_eq!(out.code, Some(code), "{args:?}");
+        assert!(out.stderr.starts_with(want), "{args:?}: {}", out.stderr);
+    }
+}

@@ -79,6 +79,17 @@ pub fn ago(then: u64, now: u64) -> String {
     }
 }
 
+/// An estimated amount: `≈ $0.41`, `≈ $12.30`; below a cent `< $0.01`, and `$0` for nothing.
+#[must_use]
+pub fn dollars(amount: f64, utf8: bool) -> String {
+    let about = if utf8 { "\u{2248}" } else { "~" };
+    match amount {
+        n if n <= 0.0 => "$0".to_string(),
+        n if n < 0.005 => "< $0.01".to_string(),
+        n => format!("{about} ${n:.2}"),
+    }
+}
+
 /// `1 error`, `2 errors`: a count with its noun, whose plural takes an s.
 #[must_use]
 pub fn counted(n: u64, noun: &str) -> String {
@@ -137,6 +148,19 @@ mod tests {
             (u64::MAX, u64::MAX, Some("100 %")),
         ] {
             assert_eq!(percent(part, whole).as_deref(), want, "{part}/{whole}");
+        }
+    }
+
+    #[test]
+    fn amounts() {
+        for (amount, utf8, want) in [
+            (0.0, true, "$0"),
+            (0.004, true, "< $0.01"),
+            (0.005, true, "\u{2248} $0.01"),
+            (0.4123, false, "~ $0.41"),
+            (1234.5, true, "\u{2248} $1234.50"),
+        ] {
+            assert_eq!(dollars(amount, utf8), want);
         }
     }
 

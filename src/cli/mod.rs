@@ -23,12 +23,14 @@ mod rotate;
 mod run;
 mod serve;
 mod setup;
+mod source;
 mod stats;
 mod summary;
 mod team_file;
 pub mod terminal;
 pub mod text;
 mod traces;
+mod usage;
 pub mod view;
 
 use std::env;
@@ -73,6 +75,7 @@ pub const VERBS: &[&Verb] = &[
     &traces::VERB,
     &traces::SHOW,
     &stats::VERB,
+    &usage::VERB,
     &setup::VERB,
     &member::LIST,
     &member::CREATE,

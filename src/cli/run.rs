@@ -3,7 +3,7 @@ use crate::runner::{self, options::RunOptions};
 
 use super::error::Error;
 use super::flags::{Flag, Operands, Parsed};
-use super::{Environment, Group, Verb, capture, environment, summary, terminal};
+use super::{Environment, Group, Verb, capture, environment, summary};
 
 const CAPTURE: &[Flag] = &capture::table("all");
 
@@ -35,12 +35,7 @@ fn run(parsed: &Parsed) -> Result<u8, Error> {
         what: why.to_string(),
         fix: why.fix(),
     })?;
-    for line in summary::lines(&outcome, options.quiet || options.json) {
-        terminal::say(format_args!("ac7: {line}"));
-    }
-    if options.json {
-        terminal::say(summary::json_line(&outcome));
-    }
+    summary::tell(&outcome, options.quiet, options.json);
     Ok(outcome.code)
 }
 

@@ -28,8 +28,7 @@ pub const VERB: Verb = Verb {
     run,
 };
 
-const COLUMNS: usize = 6;
-const HEADINGS: [&str; COLUMNS] = ["MEMBER", "DAY", "ROWS", "LOGICAL", "STORED", "RATIO"];
+const HEADINGS: [&str; 6] = ["MEMBER", "DAY", "ROWS", "LOGICAL", "STORED", "RATIO"];
 /// The columns from here on are numbers.
 const NUMBERS: usize = 2;
 const MOST_MEMBER: usize = 40;
@@ -76,34 +75,31 @@ fn table(stats: &Stats, screen: &Screen) -> String {
     let cells = |member: String, day: String, rows: u64, logical: u64, stored: u64| {
         let ratio = (logical * 10 + stored / 2).checked_div(stored);
         let ratio = ratio.map_or("-".to_string(), |n| format!("{}.{}", n / 10, n % 10));
-        [member, day, format::count(rows), format::bytes(logical), format::bytes(stored), ratio]
+        vec![member, day, format::count(rows), format::bytes(logical), format::bytes(stored), ratio]
     };
-    let mut lines = vec![HEADINGS.map(str::to_string)];
+    let mut rows = vec![HEADINGS.map(str::to_string).to_vec()];
     for d in &stats.days {
         let member = text::cut(&text::line(&d.member, screen.utf8), MOST_MEMBER, screen.utf8);
-        lines.push(cells(member, date(d), d.rows, d.logical, d.stored));
+        rows.push(cells(member, date(d), d.rows, d.logical, d.stored));
     }
     let sum = |of: fn(&Day) -> u64| stats.days.iter().map(of).sum::<u64>();
     let all = (sum(|d| d.rows), sum(|d| d.logical), sum(|d| d.stored));
-    lines.push(cells("all".to_string(), String::new(), all.0, all.1, all.2));
-    let width = |i: usize| lines.iter().map(|cells| text::width(&cells[i])).max().unwrap_or(0);
-    let widths: [usize; COLUMNS] = std::array::from_fn(width);
-    let mut out = String::new();
-    for (n, cells) in lines.iter().enumerate() {
-        let mut line = String::new();
-        for (i, cell) in cells.iter().enumerate() {
-            let fill = " ".repeat(widths[i] - text::width(cell));
-            let gap = if i > 0 { "  " } else { "" };
-            let (before, after) = if i < NUMBERS { ("", fill.as_str()) } else { (fill.as_str(), "") };
-            line.extend([gap, before, cell, after]);
-        }
-        let bold = n == 0 || n + 1 == lines.len();
-        out.push_str(&if bold { screen.style("1", line.trim_end()) } else { line.trim_end().to_string() });
-        out.push('\n');
-    }
+    rows.push(cells("all".to_string(), String::new(), all.0, all.1, all.2));
+    let out = sums(&rows, NUMBERS, screen);
     let (blocks, nodes) = (format::counted(stats.blocks, "block"), format::counted(stats.nodes, "node"));
     let (file, free) = (format::bytes(stats.file), format::bytes(stats.free));
     out + &format!("{blocks}, {nodes}; the file has {file}, {free} of it free\n")
+}
+
+/// A table whose last row sums the others up; columns from `numbers` on are numbers.
+pub fn sums(rows: &[Vec<String>], numbers: usize, screen: &Screen) -> String {
+    let mut out = String::new();
+    for (n, line) in text::columns(rows, numbers).iter().enumerate() {
+        let bold = n == 0 || n + 1 == rows.len();
+        out.push_str(&if bold { screen.style("1", line) } else { line.clone() });
+        out.push('\n');
+    }
+    out
 }
 
 #[cfg(test)]

@@ -3,20 +3,33 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::format::{bytes, count, counted, duration, percent};
+use super::format::{bytes, count, counted, dollars, duration, percent};
 use super::{terminal, text};
 use crate::runner::{Captured, Outcome, Totals};
+use crate::usage::Prices;
 
 /// Hosts that a line names; the others are counted.
 const NAMED: usize = 3;
 
-/// The lines for a person, without `ac7: `; with `quiet` only those about what was lost or not seen.
-#[must_use]
-pub fn lines(outcome: &Outcome, quiet: bool) -> Vec<String> {
+/// Say it all on standard error.
+pub fn tell(outcome: &Outcome, quiet: bool, json: bool) {
+    let prices = Prices::usual(None).ok().map(|(prices, _)| prices);
+    for line in lines(outcome, quiet || json, prices.as_ref()) {
+        terminal::say(format_args!("ac7: {line}"));
+    }
+    if json {
+        terminal::say(json_line(outcome, prices.as_ref()));
+    }
+}
+
+/// The lines for a person, without `ac7: `; with `quiet` only those about what was lost or not seen. Without `prices`
+/// nothing is said of costs: a broken table is no reason to say more here, `ac7 usage` tells what is wrong with it.
+fn lines(outcome: &Outcome, quiet: bool, prices: Option<&Prices>) -> Vec<String> {
     let Some(captured) = &outcome.captured else { return Vec::new() };
     let mut out = Vec::new();
     if !quiet {
-        out.push(calls(captured, outcome.elapsed.as_millis().try_into().unwrap_or(u64::MAX)));
+        let elapsed = outcome.elapsed.as_millis().try_into().unwrap_or(u64::MAX);
+        out.push(calls(captured, elapsed, prices));
         if captured.report.stored > 0 {
             out.push(place(&captured.report.place));
         }
@@ -27,21 +40,37 @@ pub fn lines(outcome: &Outcome, quiet: bool) -> Vec<String> {
     out
 }
 
-fn calls(captured: &Captured, elapsed: u64) -> String {
+fn calls(captured: &Captured, elapsed: u64, prices: Option<&Prices>) -> String {
     let t = &captured.totals;
     if t.llm_calls == 0 {
         return format!("no model call: {}", why_none(captured));
     }
     let cached = percent(t.cached_tokens, t.input_tokens).map_or(String::new(), |p| format!(" ({p} cached)"));
+    let cost = costs(t, prices).map_or_else(String::new, |(cost, unpriced)| match unpriced {
+        0 => format!(", {}", dollars(cost, terminal::utf8())),
+        n => format!(", {} without {} of unknown price", dollars(cost, terminal::utf8()), counted(n, "call")),
+    });
     let errors = if t.errors > 0 { format!(", {}", counted(t.errors, "error")) } else { String::new() };
     format!(
-        "{} in {}, {} in{cached}, {} out{errors}, {}",
+        "{} in {}, {} in{cached}, {} out{cost}{errors}, {}",
         counted(t.llm_calls, "model call"),
         counted(t.exchanges, "exchange"),
         count(t.input_tokens),
         count(t.output_tokens),
         duration(elapsed)
     )
+}
+
+/// About what the calls cost, in dollars, and how many have no price; `None` where none has one.
+fn costs(totals: &Totals, prices: Option<&Prices>) -> Option<(f64, u64)> {
+    let (mut cost, mut unpriced) = (None, 0);
+    for (model, (provider, calls, tokens)) in &totals.models {
+        match prices?.cost(model, Some(*provider), tokens) {
+            Some(more) => cost = Some(cost.unwrap_or(0.0) + more),
+            None => unpriced += calls,
+        }
+    }
+    cost.map(|cost| (cost, unpriced))
 }
 
 /// The likely cause, from what was seen instead.
@@ -115,8 +144,7 @@ fn lost(captured: &Captured) -> Option<String> {
 }
 
 /// The same for a program, on one line.
-#[must_use]
-pub fn json_line(outcome: &Outcome) -> String {
+fn json_line(outcome: &Outcome, prices: Option<&Prices>) -> String {
     let elapsed = u64::try_from(outcome.elapsed.as_millis()).unwrap_or(u64::MAX);
     let mut out = json!({"exitCode": outcome.code, "durationMs": elapsed});
     if let (Some(captured), Value::Object(object)) = (&outcome.captured, &mut out) {
@@ -131,6 +159,9 @@ pub fn json_line(outcome: &Outcome) -> String {
             "inputTokens": t.input_tokens,
             "cachedTokens": t.cached_tokens,
             "outputTokens": t.output_tokens,
+            // Of the calls that have a price; null where none has.
+            "cost": costs(t, prices).map(|(cost, _)| (cost * 1e6).round() / 1e6),
+            "unpricedCalls": costs(t, prices).map(|(_, unpriced)| unpriced),
             "errors": t.errors,
             "truncated": t.truncated,
             "unparsed": t.unparsed,
@@ -148,8 +179,10 @@ pub fn json_line(outcome: &Outcome) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::activity::Provider;
     use crate::runner::Tunnelled;
     use crate::sink::Report;
+    use crate::usage::Tokens;
     use std::time::Duration;
 
     fn outcome(totals: Totals, report: Report, connections: u64) -> Outcome {
@@ -163,12 +196,18 @@ mod tests {
 
     #[test]
     fn a_session_in_four_lines() {
+        let dear = Tokens { input: 100_000, output: 7_200, ..Tokens::default() };
         let totals = Totals {
             exchanges: 37,
             llm_calls: 14,
             input_tokens: 61_204,
             cached_tokens: 56_308,
             output_tokens: 3118,
+            models: [
+                ("claude-sonnet-4-5".to_string(), (Provider::Anthropic, 12, dear)),
+                ("new".to_string(), (Provider::Anthropic, 2, dear)),
+            ]
+            .into(),
             errors: 1,
             tunnelled: [("github.com".to_string(), tunnel(14_336, "scope"))].into(),
             ..Totals::default()
@@ -181,14 +220,18 @@ mod tests {
         };
         let outcome = outcome(totals, report, 9);
         let want = [
-            "14 model calls in 37 exchanges, 61 204 in (92 % cached), 3 118 out, 1 error, 2 m 03 s",
+            &format!(
+                "14 model calls in 37 exchanges, 61 204 in (92 % cached), 3 118 out, {} $0.41 without 2 calls of \
+                 unknown price, 1 error, 2 m 03 s",
+                if terminal::utf8() { "\u{2248}" } else { "~" }
+            ),
             "sent to https://b.example",
             "tunnelled, not decrypted: github.com 14 KiB  (--scope all)",
             "2 events dropped: the broker did not answer for 41 s",
         ];
-        assert_eq!(lines(&outcome, false), want);
-        assert_eq!(lines(&outcome, true), want[2..]);
-        let json: Value = serde_json::from_str(&json_line(&outcome)).unwrap();
+        assert_eq!(lines(&outcome, false, Some(&Prices::built_in())), want);
+        assert_eq!(lines(&outcome, true, None), want[2..]);
+        let json: Value = serde_json::from_str(&json_line(&outcome, None)).unwrap();
         assert_eq!(
             (&json["modelCalls"], &json["dropped"], &json["tunnelled"][0]["bytes"]),
             (&json!(14), &json!(2), &json!(14_336))
@@ -222,7 +265,7 @@ mod tests {
                 "no model call: the command speaks HTTP/2 alone, which is not decrypted",
             ),
         ] {
-            assert_eq!(lines(&outcome(totals, Report::default(), connections), false)[0], want);
+            assert_eq!(lines(&outcome(totals, Report::default(), connections), false, None)[0], want);
         }
     }
 

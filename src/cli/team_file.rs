@@ -75,15 +75,7 @@ pub fn failed(verb: &'static str) -> impl Fn(identity::Error) -> Error {
     }
 }
 
-/// The columns of a table, each as wide as its widest cell, the last one ragged.
+/// The columns of a table.
 pub fn table(rows: &[Vec<String>]) -> String {
-    let columns = rows.first().map_or(0, Vec::len);
-    let width = |i: usize| rows.iter().map(|row| super::text::width(&row[i])).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    rows.iter()
-        .map(|row| {
-            let cells = row.iter().zip(&widths).map(|(cell, width)| super::text::pad(cell, *width));
-            format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
-        })
-        .collect()
+    super::text::columns(rows, usize::MAX).iter().map(|line| format!("{line}\n")).collect()
 }

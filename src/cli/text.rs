@@ -137,6 +137,22 @@ pub fn pad(text: &str, columns: usize) -> String {
     format!("{text}{}", " ".repeat(fill))
 }
 
+/// Rows of cells as lines: each column as wide as its widest cell, those from column `numbers` on to the right.
+#[must_use]
+pub fn columns(rows: &[Vec<String>], numbers: usize) -> Vec<String> {
+    let count = rows.first().map_or(0, Vec::len);
+    let width = |i: usize| rows.iter().filter_map(|row| row.get(i)).map(|cell| self::width(cell)).max();
+    let widths: Vec<usize> = (0..count).map(|i| width(i).unwrap_or(0)).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).enumerate().map(|(i, (cell, width))| {
+            let fill = " ".repeat(width - self::width(cell));
+            if i < numbers { format!("{cell}{fill}") } else { format!("{fill}{cell}") }
+        });
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_string()
+    };
+    rows.iter().map(line).collect()
+}
+
 /// `text` in lines of at most `columns`, broken at spaces; a longer word stands alone.
 #[must_use]
 pub fn wrap(text: &str, columns: usize) -> Vec<String> {

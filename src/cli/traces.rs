@@ -124,12 +124,19 @@ pub fn database(parsed: &Parsed, verb: &'static str) -> Result<Database, Error> 
     }
 }
 
-fn list_options(parsed: &Parsed, zone: &Zone, now: u64) -> Result<ListOptions, Error> {
-    let moment = "it is neither a duration as 30d, 2h or 15m nor a time as 2026-11-21T10:00";
-    let when = |text: &str| match duration::parse_ms(text) {
+/// What a value that is no [`moment`] is told.
+pub const MOMENT: &str = "it is neither a duration as 30d, 2h or 15m nor a time as 2026-11-21T10:00";
+
+/// A time in ms since the epoch: so long ago, or then.
+pub fn moment(text: &str, zone: &Zone, now: u64) -> Option<u64> {
+    match duration::parse_ms(text) {
         Some(ms) => Some(now.saturating_sub(ms)),
         None => zone.parse_moment(text),
-    };
+    }
+}
+
+fn list_options(parsed: &Parsed, zone: &Zone, now: u64) -> Result<ListOptions, Error> {
+    let when = |text: &str| moment(text, zone, now);
     let kind = |text: &str| KINDS.contains(&text).then(|| text.to_string());
     let number = |text: &str| text.parse().ok().filter(|n| *n <= MOST_LIMIT);
     let session = parsed.text("session")?;
@@ -138,8 +145,8 @@ fn list_options(parsed: &Parsed, zone: &Zone, now: u64) -> Result<ListOptions, E
         db: database(parsed, "traces")?,
         query: Query {
             kinds: parsed.read_all("kind", "it is none of the kinds that --help names", kind)?,
-            from: parsed.read("since", moment, when)?,
-            to: parsed.read("until", moment, when)?,
+            from: parsed.read("since", MOMENT, when)?,
+            to: parsed.read("until", MOMENT, when)?,
             session: session.filter(|_| !last_session),
             model: parsed.text("model")?,
             text: parsed.text("grep")?.filter(|text| !text.is_empty()),

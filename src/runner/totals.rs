@@ -3,7 +3,11 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::activity::{Event, LlmEntry, OpaqueEntry, Provider, Usage, What};
+use crate::activity::{Event, LlmEntry, OpaqueEntry, Provider, What};
+use crate::usage::Tokens;
+
+/// Models that are counted apart.
+const MODELS: usize = 256;
 
 /// Counts of a session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,6 +20,8 @@ pub struct Totals {
     /// Input that was read from the provider's cache.
     pub cached_tokens: u64,
     pub output_tokens: u64,
+    /// Calls and tokens by the model that was asked for; a few hundred models at most.
+    pub models: BTreeMap<String, (Provider, u64, Tokens)>,
     /// Model calls that ended in an error.
     pub errors: u64,
     /// Exchanges of which a part is missing in the record.
@@ -56,9 +62,18 @@ impl Totals {
         self.errors += u64::from(failed || entry.about.error.is_some());
         self.truncated += u64::from(entry.about.truncated);
         if let Some(usage) = entry.response.as_ref().and_then(|r| r.usage.as_ref()) {
-            self.input_tokens += whole_input(entry.provider, usage);
-            self.cached_tokens += usage.cache_read.unwrap_or(0);
-            self.output_tokens += usage.output.unwrap_or(0);
+            let (tokens, model) = (Tokens::of(usage), entry.request.model.as_deref().unwrap_or("-"));
+            self.input_tokens += tokens.whole_input(Some(entry.provider));
+            self.cached_tokens += tokens.cache_read;
+            self.output_tokens += tokens.output;
+            // What a hostile upstream makes the agent ask for does not fill the memory.
+            let model = if self.models.len() < MODELS { model } else { "-" };
+            let (provider, calls, sum) =
+                self.models.entry(model.to_string()).or_insert((entry.provider, 0, Tokens::default()));
+            if *provider == entry.provider {
+                *calls += 1;
+                sum.add(&tokens);
+            }
         }
     }
 
@@ -84,19 +99,10 @@ impl Totals {
     }
 }
 
-/// Anthropic counts cached input beside the rest, the others within it.
-fn whole_input(provider: Provider, usage: &Usage) -> u64 {
-    let plain = usage.input.unwrap_or(0);
-    match provider {
-        Provider::Anthropic => plain + usage.cache_read.unwrap_or(0) + usage.cache_creation.unwrap_or(0),
-        Provider::OpenAiChat | Provider::OpenAiResponses | Provider::Gemini => plain,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::activity::{About, LlmRequest, LlmResponse};
+    use crate::activity::{About, LlmRequest, LlmResponse, Usage};
     use serde_json::json;
 
     fn call(provider: Provider, usage: Usage, status: u16, error: bool) -> Event {

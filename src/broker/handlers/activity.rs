@@ -133,6 +133,7 @@ fn filters(name: &str, given: &Query) -> Result<store::activity::Query, Invalid>
         failed,
         session: text("session"),
         objective: text("objective"),
+        spans: None,
         text: text("q"),
         after: given.get("cursor").map(cursor).transpose()?,
         limit: given.limit(200, 1000),

@@ -20,6 +20,7 @@ mod skeleton;
 mod sound;
 mod split;
 mod stats;
+mod usage;
 mod walk;
 mod write;
 
@@ -28,4 +29,5 @@ pub use prune::{Pruned, ROWS as PRUNED_ROWS, count_older};
 pub use query::{Cursor, NotACursor, Query};
 pub use read::{Continues, Reader, Row};
 pub use stats::{Day, Stats};
+pub use usage::{Span, Used};
 pub use write::{Appended, Store, Upload};

@@ -6,6 +6,7 @@ use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::facts::{integer, kind_number};
+use super::usage::Span;
 use crate::store::error::Fault;
 
 /// Which rows to list. Filters that are set must all hold; the default is every row.
@@ -30,6 +31,8 @@ pub struct Query {
     pub session: Option<String>,
     /// Rows from a member's taking up this objective to the end of it.
     pub objective: Option<String>,
+    /// Only rows within one of these; nothing where the list is empty.
+    pub spans: Option<Vec<Span>>,
     /// A text that occurs in the event's JSON, without regard to ASCII case.
     pub text: Option<String>,
     /// Go on after the last row of an earlier list.
@@ -104,6 +107,13 @@ impl Select {
 /// The rows of a query, newest first, without regard to its text and limit.
 pub(super) fn newest(query: &Query, conn: &Connection) -> Result<Select, Fault> {
     let mut select = Select { sql: format!("SELECT {COLUMNS} FROM activity a"), parameters: Vec::new() };
+    filter(&mut select, query, conn)?;
+    select.sql.push_str(" ORDER BY a.ts DESC, a.id DESC");
+    Ok(select)
+}
+
+/// Add the conditions of a query to a `SELECT … FROM activity a`.
+pub(super) fn filter(select: &mut Select, query: &Query, conn: &Connection) -> Result<(), Fault> {
     if let Some(member) = &query.member {
         select.and_one_of("a.member", word(conn, member)?);
     }
@@ -144,6 +154,20 @@ pub(super) fn newest(query: &Query, conn: &Connection) -> Result<Select, Fault> 
                     AND o.ts <= a.ts ORDER BY o.ts DESC, o.id DESC LIMIT 1) = 0)";
         select.and(sql, [id.clone(), id]);
     }
+    if let Some(spans) = &query.spans {
+        let mut ends = (u64::MAX, 0);
+        let mut parameters = Vec::new();
+        for span in spans {
+            ends = (ends.0.min(span.from), ends.1.max(span.to));
+            let member = Sql::Integer(word(conn, &span.member)?.unwrap_or(0));
+            parameters.extend([member, Sql::Integer(integer(span.from)), Sql::Integer(integer(span.to))]);
+        }
+        // The ends bound the index, which gives the order too; with `+` the members' one does not take its place.
+        let within = vec!["(+a.member = ? AND +a.ts BETWEEN ? AND ?)"; spans.len()].join(" OR ");
+        let within = if spans.is_empty() { "0" } else { &within };
+        select.and("a.ts BETWEEN ? AND ?", [Sql::Integer(integer(ends.0)), Sql::Integer(integer(ends.1))]);
+        select.and(&format!("({within})"), parameters);
+    }
     if let Some(from) = query.from {
         select.and("a.ts >= ?", [Sql::Integer(integer(from))]);
     }
@@ -156,8 +180,7 @@ pub(super) fn newest(query: &Query, conn: &Connection) -> Result<Select, Fault> 
         let ts = Sql::Integer(ts);
         select.and("a.ts <= ? AND (a.ts < ? OR a.id < ?)", [ts.clone(), ts, Sql::Integer(id)]);
     }
-    select.sql.push_str(" ORDER BY a.ts DESC, a.id DESC");
-    Ok(select)
+    Ok(())
 }
 
 /// The rows that were stored after row `after`, oldest first.
@@ -182,7 +205,7 @@ mod tests {
     use rusqlite::{Connection, params_from_iter};
 
     use super::super::schema::KIND;
-    use super::{Query, Select, newest, since};
+    use super::{Query, Select, Span, newest, since};
 
     fn plan(conn: &Connection, select: &Select) -> String {
         let mut explain = conn.prepare(&format!("EXPLAIN QUERY PLAN {}", select.sql)).unwrap();
@@ -198,6 +221,7 @@ mod tests {
         let text = |s: &str| Some(s.to_string());
         let after = Some("5.5".parse().unwrap());
         let q = Query::default;
+        let span = |member: &str, from| Span { member: member.into(), from, to: u64::MAX };
         for (query, index) in [
             (q(), "SCAN a USING INDEX activity_ts"),
             (Query { from: Some(1), to: Some(2), ..q() }, "SEARCH a USING INDEX activity_ts (ts>? AND ts<?)"),
@@ -213,6 +237,10 @@ mod tests {
             (
                 Query { objective: text("o1"), ..q() },
                 "o USING INDEX activity_objective (objective=? AND ts<?)",
+            ),
+            (
+                Query { spans: Some(vec![span("ann", 1), span("bob", 2)]), ..q() },
+                "SEARCH a USING INDEX activity_ts (ts>? AND ts<?)",
             ),
             (
                 Query { kinds: vec!["opaque_http".into()], tool: text("Bash"), failed: true, ..q() },
