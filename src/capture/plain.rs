@@ -102,7 +102,7 @@ pub fn forward(
     let mut raw = &request.raw[..];
     let mut whole = !request.upgrade && through(&mut framer, &mut raw);
     // The trace has the head in origin form, as an upstream would see it.
-    up.data(if proxy.is_some() { request.head(None) } else { head });
+    up.data(&if proxy.is_some() { request.head(None) } else { head });
     let mut answer = (!request.upgrade).then(|| Answer::to(&request.method));
     let back = {
         let (link, pool) = (link.clone(), pool.clone());
@@ -114,7 +114,7 @@ pub fn forward(
                     Ok([]) => break to.shutdown(Shutdown::Write).is_err(),
                     Ok(bytes) if to.write_all(bytes).is_ok() => {
                         link.count(Way::Down, bytes.len());
-                        down.data(bytes.to_vec());
+                        down.data(bytes);
                         if answer.as_mut().is_some_and(|answer| answer.ends_in(bytes)) {
                             break to.shutdown(Shutdown::Write).is_err();
                         }
@@ -140,7 +140,7 @@ pub fn forward(
                 // An upstream that has answered and left takes no more; its answer is on the way down.
                 if to.write_all(sent).is_ok() {
                     link.count(Way::Up, sent.len());
-                    up.data(sent.to_vec());
+                    up.data(sent);
                 }
             }
             Err(_) => break true,

@@ -4,8 +4,9 @@ use std::sync::{Mutex, PoisonError};
 
 /// Bytes of a lent buffer: what moves at once.
 pub const LARGE: usize = 32 * 1024;
-/// More than TLS adds to so many bytes (RFC 8446 §5.2, RFC 5246 §6.2.3): growing a buffer would copy it.
-const OVERHEAD: usize = 1024;
+/// A record that was begun before (RFC 8446 §5.1), and more than TLS adds to all of it (RFC 8446 §5.2, RFC 5246
+/// §6.2.3): growing a buffer would copy it.
+const OVERHEAD: usize = 17 * 1024;
 /// Buffers of each kind that are kept for the next one who asks.
 const KEPT: usize = 16;
 
@@ -25,7 +26,7 @@ impl Pool {
         take(&self.full).unwrap_or_else(|| vec![0; LARGE])
     }
 
-    /// An empty buffer with room for [`LARGE`] bytes, also when they are encrypted.
+    /// An empty buffer with room for all that comes out of [`LARGE`] bytes of a connection, also encrypted again.
     #[must_use]
     pub fn empty(&self) -> Vec<u8> {
         take(&self.empty).unwrap_or_else(|| Vec::with_capacity(LARGE + OVERHEAD))

@@ -158,7 +158,7 @@ impl Decrypted {
             let (link, pool, wanted) = (link.clone(), pool.clone(), wanted.clone());
             let (agent, upstream) = (agent.clone(), upstream.clone());
             thread::spawn("down", STACK, move || {
-                let end = pump(&link, &pool, Way::Down, &upstream, &agent, |bytes| {
+                let end = pump(&link, &pool, Way::Down, &upstream, &agent, |bytes: &[u8]| {
                     if wanted.load(Ordering::Relaxed) {
                         down.data(bytes);
                     }
@@ -168,9 +168,9 @@ impl Decrypted {
             })?
         };
         let mut first = Some(first);
-        let end = pump(&link, &pool, Way::Up, &agent, &upstream, |bytes| {
+        let end = pump(&link, &pool, Way::Up, &agent, &upstream, |bytes: &[u8]| {
             if let Some(first) = first.take() {
-                wanted.store(first(&bytes), Ordering::Relaxed);
+                wanted.store(first(bytes), Ordering::Relaxed);
             }
             if wanted.load(Ordering::Relaxed) {
                 up.data(bytes);
@@ -194,7 +194,7 @@ fn pump<F, G, S, T>(
     way: Way,
     source: &Mutex<F>,
     sink: &Mutex<G>,
-    mut passed: impl FnMut(Vec<u8>),
+    mut passed: impl FnMut(&[u8]),
 ) -> End
 where
     F: DerefMut<Target = ConnectionCommon<S>>,
@@ -206,7 +206,7 @@ where
     let mut socket = Source::new(from, pool);
     let mut gone = false;
     // What came along with the handshake's last flight is already inside the source.
-    let (mut plain, mut end) = decrypt(source, &[], pool);
+    let (mut plain, mut end) = decrypt(source, &[], pool.empty());
     loop {
         if !plain.is_empty() && !gone {
             let mut out = pool.empty();
@@ -220,29 +220,29 @@ where
             }
             if !gone {
                 link.count(way, plain.len());
-                passed(plain);
+                passed(&plain);
             }
         }
+        pool.take_back(plain);
         if let Some(end) = end {
             finish(sink, to, &end);
             return end;
         }
         (plain, end) = match socket.receive() {
             Ok([]) => (Vec::new(), Some(End::Eof)),
-            Ok(bytes) => decrypt(source, bytes, pool),
+            Ok(bytes) => decrypt(source, bytes, pool.empty()),
             Err(_) => (Vec::new(), Some(End::Broken(None))),
         };
     }
 }
 
-/// Put records into the source; gives the plaintext that comes out of them, and whether it is the last.
-fn decrypt<F, S>(source: &Mutex<F>, mut records: &[u8], pool: &Pool) -> (Vec<u8>, Option<End>)
+/// Put records into the source and append the plaintext that comes out of them to `plain`; gives that, and the end if
+/// it is all there will be.
+fn decrypt<F, S>(source: &Mutex<F>, mut records: &[u8], mut plain: Vec<u8>) -> (Vec<u8>, Option<End>)
 where
     F: DerefMut<Target = ConnectionCommon<S>>,
     S: SideData,
 {
-    // Much comes into a lent buffer, which the capture worker gives back; little into one of its own size.
-    let mut plain = if records.len() >= LARGE / 2 { pool.empty() } else { Vec::new() };
     let mut source = source.lock().unwrap_or_else(PoisonError::into_inner);
     loop {
         // A connection takes 4 KB at a time and looks for records only when asked to: one look a record is enough.
@@ -261,8 +261,6 @@ where
             if chunk.is_empty() {
                 break;
             }
-            // A record is a little longer than its text, so that this is all that the rest can need.
-            plain.reserve_exact(chunk.len() + records.len());
             plain.extend_from_slice(chunk);
             let count = chunk.len();
             reader.consume(count);

@@ -4,11 +4,12 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 
-use super::exchange::Captured;
+use super::exchange::{Captured, Side};
 use super::extract;
+use super::pool::Pool;
 use super::reassemble::{Connection, Limits};
 use super::redact;
-use super::tap::{Message, Queue};
+use super::tap::{Mail, Mailbox, Piece, Queue, Ready, What};
 use crate::activity::Event;
 use crate::sys::thread::{self, Joinable};
 
@@ -38,14 +39,21 @@ impl<C: Send + 'static> Worker<C> {
         let thread = thread::spawn("capture", STACK, move || {
             thread::give_way();
             let mut tunnels = Tunnels { limits, open: HashMap::new(), captured: Vec::new() };
-            while let Some(messages) = queue.take() {
-                for message in messages {
-                    let done = tunnels.process(message, |mut event| {
-                        redact::event(&mut event, &rules);
-                        let json = extract::fit(&mut event);
-                        take(&mut consumer, &event, json);
-                    });
-                    queue.pool.take_back(done);
+            let (mut ready, mut mail) = (Vec::new(), Mail::default());
+            let mut event = |mut event: Event| {
+                redact::event(&mut event, &rules);
+                let json = extract::fit(&mut event);
+                take(&mut consumer, &event, json);
+            };
+            while queue.take(&mut ready) {
+                for one in ready.drain(..) {
+                    match one {
+                        Ready::Event(ready) => event(*ready),
+                        Ready::Box(mailbox) => {
+                            queue.collect(&mailbox, &mut mail);
+                            tunnels.process(&mailbox, &mut mail, &queue.pool, &mut event);
+                        }
+                    }
                 }
             }
             // The receiver is the worker's owner, who may have gone without asking for the consumer.
@@ -70,43 +78,61 @@ struct Tunnels {
 
 struct Tunnel {
     connection: Connection,
+    /// By side, how far its stream has been worked in.
+    seen: [u64; 2],
     ends: u8,
 }
 
 impl Tunnels {
-    /// Work a message in; gives its bytes back, which are done with.
-    fn process(&mut self, message: Message, mut event: impl FnMut(Event)) -> Vec<u8> {
-        let mut done = Vec::new();
-        match message {
-            Message::Open { tunnel, target } => {
-                let connection = Connection::new(target, self.limits, extract::may_be_model_call);
-                self.open.insert(tunnel, Tunnel { connection, ends: 0 });
-            }
-            Message::Data { tunnel, side, bytes, at } => {
-                if let Some(tunnel) = self.open.get_mut(&tunnel) {
-                    tunnel.connection.feed(side, &bytes, at, &mut self.captured);
+    /// Work in what a box held; afterwards `mail` is empty.
+    fn process(&mut self, mailbox: &Mailbox, mail: &mut Mail, pool: &Pool, event: &mut impl FnMut(Event)) {
+        let captured = &mut self.captured;
+        let tunnel = self.open.entry(mailbox.number).or_insert_with(|| {
+            let connection = Connection::new(mailbox.target.clone(), self.limits, extract::may_be_model_call);
+            Tunnel { connection, seen: [0; 2], ends: 0 }
+        });
+        let mut bytes = &mail.bytes[..];
+        for Piece { side, at, what } in mail.pieces.drain(..) {
+            let connection = &mut tunnel.connection;
+            let count = match what {
+                What::Bytes(count) => {
+                    let (these, rest) = bytes.split_at(count);
+                    bytes = rest;
+                    connection.feed(side, these, at, captured);
+                    count as u64
                 }
-                done = bytes;
-            }
-            Message::Gap { tunnel, side, lost, at } => {
-                if let Some(tunnel) = self.open.get_mut(&tunnel) {
-                    tunnel.connection.gap(side, lost, at, &mut self.captured);
+                What::Buffer(bytes) => {
+                    connection.feed(side, &bytes, at, captured);
+                    let count = bytes.len() as u64;
+                    pool.take_back(bytes);
+                    count
                 }
-            }
-            Message::End { tunnel: number, side, at } => {
-                if let Some(tunnel) = self.open.get_mut(&number) {
-                    tunnel.connection.end(side, at, &mut self.captured);
+                What::Unseen(count) => {
+                    connection.unseen(side, count, at, captured);
+                    count
+                }
+                What::Gap(lost) => {
+                    connection.gap(side, lost, at, captured);
+                    lost
+                }
+                What::End => {
+                    connection.end(side, at, captured);
                     tunnel.ends += 1;
-                    if tunnel.ends == 2 {
-                        self.open.remove(&number);
-                    }
+                    0
                 }
+            };
+            tunnel.seen[side as usize] += count;
+            for captured in captured.drain(..) {
+                event(extract::event(&captured));
             }
-            Message::Event(ready) => event(*ready),
         }
-        for captured in self.captured.drain(..) {
-            event(extract::event(&captured));
+        mail.bytes.clear();
+        for side in [Side::Agent, Side::Upstream] {
+            let seen = tunnel.seen[side as usize];
+            mailbox.unwanted(side, seen.saturating_add(tunnel.connection.unwanted(side)));
         }
-        done
+        if tunnel.ends == 2 {
+            self.open.remove(&mailbox.number);
+        }
     }
 }

@@ -175,6 +175,16 @@ impl Framer {
         }
     }
 
+    /// How many of the next bytes are payload, whatever they are: [`Framer::skip`] takes so many.
+    #[must_use]
+    pub fn payload_left(&self) -> u64 {
+        match self.state {
+            State::Exact(left) | State::Chunk(left) => left,
+            State::UntilClose => u64::MAX,
+            _ => 0,
+        }
+    }
+
     /// Go on behind `lost` bytes that will never be fed.
     ///
     /// # Errors

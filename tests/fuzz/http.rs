@@ -215,14 +215,28 @@ enum Step<'a> {
 }
 
 /// Feed a connection; `cut` says in which pieces. All pieces of a step come at the same time.
-fn play(limits: Limits, steps: &[Step<'_>], mut cut: impl FnMut(&[u8]) -> Vec<&[u8]>) -> Vec<Captured> {
+fn play(limits: Limits, steps: &[Step<'_>], cut: impl FnMut(&[u8]) -> Vec<&[u8]>) -> Vec<Captured> {
+    play_all(limits, steps, cut, |_, _| 0)
+}
+
+/// The same; `leave` says how many of the next bytes, which come from a side, are not fed because it does not want them.
+fn play_all(
+    limits: Limits,
+    steps: &[Step<'_>],
+    mut cut: impl FnMut(&[u8]) -> Vec<&[u8]>,
+    leave: impl Fn(&Connection, Side) -> u64,
+) -> Vec<Captured> {
     let target = Target { scheme: "https", host: "a.example".into(), port: 443 };
     let mut connection = Connection::new(target, limits, may_be_model_call);
     let mut out = Vec::new();
     for (now, step) in (1..).zip(steps) {
         match step {
             Step::Bytes(side, bytes) => {
-                cut(bytes).iter().for_each(|piece| connection.feed(*side, piece, now, &mut out));
+                for piece in cut(bytes) {
+                    let left = leave(&connection, *side).min(piece.len() as u64);
+                    connection.unseen(*side, left, now, &mut out);
+                    connection.feed(*side, &piece[left as usize..], now, &mut out);
+                }
             }
             Step::Gap(side, lost) => connection.gap(*side, *lost, now, &mut out),
             Step::End(side) => connection.end(*side, now, &mut out),
@@ -318,6 +332,10 @@ fn reassembler() {
         } else {
             same(&without_brotli(cut), &without_brotli(whole), "in pieces, and whole");
         }
+        let size = 1 + random.below(99);
+        let seen = play(limits, &steps, |bytes| bytes.chunks(size).collect());
+        let unseen = play_all(limits, &steps, |bytes| bytes.chunks(size).collect(), Connection::unwanted);
+        same(&unseen, &seen, "without what is not wanted, and with it");
     });
 }
 

@@ -93,6 +93,17 @@ impl Recorder {
         self.rescue();
     }
 
+    /// Whether of what comes from now on nothing but its length is of interest.
+    #[must_use]
+    pub fn only_counts(&self) -> bool {
+        self.codings.is_none() && self.hash.is_none()
+    }
+
+    /// `count` bytes of the payload came and were not looked at.
+    pub fn unseen(&mut self, count: u64) {
+        self.body.wire_len += count;
+    }
+
     /// `lost` bytes of the payload will never come. What is retained ends before them.
     pub fn gap(&mut self, lost: u64) {
         self.body.wire_len += lost;

@@ -1,6 +1,6 @@
 //! One exchange while it is under way.
 use crate::capture::body::{Keep, Recorder};
-use crate::capture::exchange::{Body, Cut, Exchange, RequestHead, ResponseHead, Target};
+use crate::capture::exchange::{Body, Cut, Exchange, RequestHead, ResponseHead, Side, Target};
 use crate::http1::{Asked, Headers, Length, target};
 
 /// What is known of an exchange whose request head has come.
@@ -55,10 +55,6 @@ impl Flight {
         }
     }
 
-    pub fn request_gap(&mut self, lost: u64) {
-        self.request_body.gap(lost);
-    }
-
     pub fn answer(&mut self, status: u16, headers: Headers, length: Length, now: u64) {
         let mut body = Recorder::new(&headers, self.keep);
         if length == Length::Switch {
@@ -78,9 +74,35 @@ impl Flight {
         }
     }
 
-    pub fn response_gap(&mut self, lost: u64) {
-        if let Some(body) = &mut self.response_body {
+    fn body(&mut self, side: Side) -> Option<&mut Recorder> {
+        match side {
+            Side::Agent => Some(&mut self.request_body),
+            Side::Upstream => self.response_body.as_mut(),
+        }
+    }
+
+    /// Whether nothing of the coming bytes of this body is of interest but their number.
+    pub fn only_counts(&self, side: Side) -> bool {
+        match side {
+            Side::Agent => self.request_body.only_counts(),
+            Side::Upstream => self.response_body.as_ref().is_some_and(Recorder::only_counts),
+        }
+    }
+
+    pub fn gap(&mut self, side: Side, lost: u64) {
+        if let Some(body) = self.body(side) {
             body.gap(lost);
+        }
+    }
+
+    /// So many bytes passed, the last of them at `now`, of a body that [`Flight::only_counts`].
+    pub fn unseen(&mut self, side: Side, count: u64, now: u64) {
+        if let Some(body) = self.body(side) {
+            body.unseen(count);
+        }
+        match side {
+            Side::Agent => self.request_at(now),
+            Side::Upstream => self.ended_at = now,
         }
     }
 

@@ -108,7 +108,35 @@ impl Connection {
         if self.over() || lost == 0 {
             return;
         }
-        let went = self.skip(side, lost);
+        let went = self.skip(side, |flight| flight.gap(side, lost), lost);
+        self.settle(went.map_err(Fault::phrase), now, out);
+    }
+
+    /// How many of the next bytes of `side` need not be fed, since they would only be counted; see
+    /// [`Connection::unseen`].
+    #[must_use]
+    pub fn unwanted(&self, side: Side) -> u64 {
+        let direction = self.direction(side);
+        let flight = match (&self.mode, side) {
+            (Mode::Over | Mode::Raw(_), _) => return u64::MAX,
+            (Mode::Socket(_), _) => return 0,
+            (Mode::Http, Side::Agent) => self.flights.back(),
+            (Mode::Http, Side::Upstream) => self.answering().map(|at| &self.flights[at]),
+        };
+        match flight {
+            Some(flight) if direction.waiting.is_empty() && flight.only_counts(side) => {
+                direction.framer.payload_left()
+            }
+            _ => 0,
+        }
+    }
+
+    /// `count` bytes of those that were not wanted have passed, the last of them at `now`.
+    pub fn unseen(&mut self, side: Side, count: u64, now: u64, out: &mut Vec<Captured>) {
+        if self.over() || count == 0 {
+            return;
+        }
+        let went = self.skip(side, |flight| flight.unseen(side, count, now), count);
         self.settle(went.map_err(Fault::phrase), now, out);
     }
 
@@ -317,7 +345,8 @@ impl Connection {
         self.flights.iter().position(|flight| !flight.response_done)
     }
 
-    fn skip(&mut self, side: Side, lost: u64) -> Result<(), Fault> {
+    /// Go on behind `lost` bytes, of which `tell` tells the exchange.
+    fn skip(&mut self, side: Side, tell: impl Fn(&mut Flight), lost: u64) -> Result<(), Fault> {
         if !self.side(side).waiting.is_empty() || self.blocked(side) {
             return Err(Fault::Gap);
         }
@@ -325,8 +354,8 @@ impl Connection {
             (Mode::Http, Side::Agent) => {
                 self.agent.framer.skip(lost)?;
                 let flight = self.flights.back_mut().ok_or(Fault::Gap)?;
-                flight.request_gap(lost);
-                // The gap may have been the rest of the body.
+                tell(flight);
+                // They may have been the rest of the body.
                 if self.agent.framer.next(&mut &[][..])? == Some(Part::End) {
                     flight.request_done = true;
                 }
@@ -335,14 +364,13 @@ impl Connection {
                 self.upstream.framer.skip(lost)?;
                 let at = self.answering().ok_or(Fault::Gap)?;
                 let flight = &mut self.flights[at];
-                flight.response_gap(lost);
+                tell(flight);
                 if self.upstream.framer.next(&mut &[][..])? == Some(Part::End) {
                     flight.response_done = true;
                 }
             }
             (Mode::Socket(_), _) => return Err(Fault::Gap),
-            (Mode::Raw(flight), Side::Agent) => flight.request_gap(lost),
-            (Mode::Raw(flight), Side::Upstream) => flight.response_gap(lost),
+            (Mode::Raw(flight), _) => tell(flight),
             (Mode::Over, _) => {}
         }
         Ok(())
@@ -393,6 +421,13 @@ impl Connection {
         let cut = if reason == Fault::Gap.phrase() { Cut::Gap } else { Cut::Ended };
         self.finish(cut, out);
         out.push(Captured::GaveUp { target: self.target.clone(), reason, at: now });
+    }
+
+    fn direction(&self, side: Side) -> &Direction {
+        match side {
+            Side::Agent => &self.agent,
+            Side::Upstream => &self.upstream,
+        }
     }
 
     fn side(&mut self, side: Side) -> &mut Direction {

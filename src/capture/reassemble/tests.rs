@@ -408,3 +408,50 @@ fn gives_each_call_of_a_responses_socket() {
         ],
     );
 }
+
+#[test]
+fn tells_how_much_need_not_be_looked_at() {
+    let limits = Limits { preview: 4, ..Limits::default() };
+    let mut connection = connection(limits);
+    let mut out = Vec::new();
+    let mut sent = |side, text: &str, now, want: [u64; 2]| {
+        connection.feed(side, text.replace('~', "\r\n").as_bytes(), now, &mut out);
+        let unwanted = [Side::Agent, Side::Upstream].map(|side| connection.unwanted(side));
+        assert_eq!(unwanted, want, "{text}");
+        for (side, count) in [Side::Agent, Side::Upstream].into_iter().zip(unwanted) {
+            if count < u64::MAX {
+                connection.unseen(side, count, now + 1, &mut out);
+            }
+        }
+    };
+    sent(Side::Agent, "POST /1 HTTP/1.1~content-length: 9~~1234", 1, [0, 0]);
+    sent(Side::Agent, "5", 3, [4, 0]);
+    sent(Side::Upstream, "HTTP/1.1 200 N~transfer-encoding: chunked~~9~abcde", 5, [0, 4]);
+    sent(Side::Upstream, "~3~", 7, [0, 3]);
+    sent(Side::Upstream, "~0~~", 9, [0, 0]);
+    // A model call is retained whole.
+    sent(Side::Agent, "POST /v1/messages HTTP/1.1~content-length: 9~~12345", 11, [0, 0]);
+    sent(Side::Agent, "6789", 13, [0, 0]);
+    sent(Side::Upstream, "HTTP/1.1 204 N~~", 15, [0, 0]);
+    sent(Side::Agent, "GET /3 HTTP/1.1~~", 17, [0, 0]);
+    sent(Side::Upstream, "HTTP/1.0 200 N~~abcde", 19, [0, u64::MAX]);
+    connection.unseen(Side::Upstream, 1 << 40, 21, &mut out);
+    connection.end(Side::Upstream, 23, &mut out);
+    connection.end(Side::Agent, 23, &mut out);
+    assert_eq!(connection.unwanted(Side::Agent), u64::MAX, "it is over");
+    let given: Vec<_> = out.into_iter().map(|one| (0, one)).collect();
+    assert_eq!(
+        summary(&given),
+        [
+            "0: POST /1 \"1234\" → 200 \"abcd\" 1-9",
+            "0: POST /v1/messages \"123456789\" → 204 \"\" 11-15",
+            "0: GET /3 \"\" → 200 \"abcd\" 17-21",
+        ]
+    );
+    let lengths = |one: &Captured| match one {
+        Captured::Exchange(e) => (e.request_body.wire_len, e.response_body.wire_len),
+        other => panic!("{other:?}"),
+    };
+    let lengths: Vec<_> = given.iter().map(|(_, one)| lengths(one)).collect();
+    assert_eq!(lengths, [(9, 12), (9, 0), (0, (1 << 40) + 5)]);
+}
