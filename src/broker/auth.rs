@@ -50,7 +50,8 @@ impl Caller {
     /// [`Failure::Unauthorized`]: neither, another scheme, a token or session that is unknown or has expired;
     /// 403: the cookie came along with what another site's page sent.
     pub fn authenticate(service: &Service, call: &Call, now: u64) -> Result<Caller, Failure> {
-        match (call.headers.get("authorization"), cookie(call)) {
+        let cookie = call.headers.get("cookie").and_then(cookie_of);
+        match (call.headers.get("authorization"), cookie) {
             (Some(value), _) => Caller::by_token(service, bearer(value).ok_or(Failure::Unauthorized)?, now),
             (None, Some(text)) => Caller::by_cookie(service, call, text, now),
             (None, None) => Err(Failure::Unauthorized),
@@ -166,9 +167,10 @@ fn set_cookie(call: &Call, text: &str, life_ms: u64) -> String {
     format!("{COOKIE}={text}; Path=/; Max-Age={}; HttpOnly; SameSite=Strict{secure}", life_ms / 1000)
 }
 
-/// The value of the session's cookie (RFC 6265 §4.2.1).
-fn cookie(call: &Call) -> Option<&str> {
-    let pairs = call.headers.get("cookie")?.split(';');
+/// The value of the session's cookie in a `Cookie` value (RFC 6265 §4.2.1).
+#[must_use]
+pub fn cookie_of(value: &str) -> Option<&str> {
+    let pairs = value.split(';');
     pairs
         .filter_map(|pair| pair.trim().split_once('='))
         .find(|(name, _)| *name == COOKIE)
@@ -236,7 +238,7 @@ mod tests {
             ("ac7_session", None),
             ("", None),
         ] {
-            assert_eq!(cookie(&call(&[("cookie", value)])), want, "{value}");
+            assert_eq!(cookie_of(value), want, "{value}");
         }
         let cookie = |name, value| set_cookie(&call(&[(name, value)]), "x", 1000);
         let plain = "ac7_session=x; Path=/; Max-Age=1; HttpOnly; SameSite=Strict";

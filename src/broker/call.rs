@@ -51,6 +51,8 @@ pub enum Body {
     Json(Vec<u8>),
     /// Read while it is sent; an error breaks the answer off.
     Stream(Box<dyn Read + Send>),
+    /// The same, of so many bytes.
+    Sized(Box<dyn Read + Send>, usize),
 }
 
 impl Answer {
@@ -96,6 +98,8 @@ pub enum Failure {
     Conflict(String),
     /// 410: it was there once.
     Gone(String),
+    /// 413: more than may be in one request.
+    TooLarge(String),
     /// 429: too many of something; not before so many seconds have passed.
     TooMany { what: &'static str, seconds: u64 },
     /// 500: the key that seals secrets is lost; the sentence, which names its place, goes to the log alone.
@@ -104,6 +108,8 @@ pub enum Failure {
     Internal(String),
     /// 503: later it may work; the sentence goes to the log alone.
     Busy(String),
+    /// 507: more than there is room for.
+    NoRoom(String),
 }
 
 impl fmt::Display for Failure {
@@ -140,12 +146,14 @@ impl Failure {
             Failure::Method(_) => (405, "this path has no such method".to_string()),
             Failure::Conflict(error) => (409, error.clone()),
             Failure::Gone(error) => (410, error.clone()),
+            Failure::TooLarge(error) => (413, error.clone()),
             Failure::TooMany { what, seconds } => (429, format!("{what}: wait {seconds} s")),
             Failure::NoKey(_) => {
                 (500, "the broker's key (KEK) is missing or another one; its log says what to do".to_string())
             }
             Failure::Internal(_) => (500, "the broker failed; its log says why".to_string()),
             Failure::Busy(_) => (503, "the broker cannot do this now; try again".to_string()),
+            Failure::NoRoom(error) => (507, error.clone()),
         }
     }
 

@@ -129,6 +129,7 @@ impl LiveTeam {
             ("hosts", old.hosts != new.hosts),
             ("https", self.https && settings.https.is_some() && old_settings.https != settings.https),
             ("retentionDays", old_settings.retention_days != settings.retention_days),
+            ("files", old_settings.files != settings.files),
         ];
         let why = "the broker listens where and how it began to";
         let listens = [

@@ -27,6 +27,7 @@ mod server;
 mod settings;
 mod socket_dir;
 mod sse;
+mod uploads;
 mod uses;
 
 pub use edge::Limits;
@@ -50,11 +51,13 @@ use live::{LiveTeam, Watch};
 use presence::Presence;
 use router::Service;
 use server::Server;
+use uploads::Uploads;
 use uses::{Keeper, Uses};
 
 use crate::identity;
 use crate::store;
 use crate::store::activity::Parser;
+use crate::store::files::{self, Files};
 use crate::store::main::Store;
 use crate::tls::{BadIdentity, server_config};
 
@@ -96,6 +99,7 @@ pub struct Broker {
 pub enum Error {
     Team(identity::Error),
     Store(store::Error),
+    Files(files::Error),
     /// The address is not to be had.
     Listen {
         host: String,
@@ -116,6 +120,7 @@ impl fmt::Display for Error {
         match self {
             Error::Team(error) => write!(f, "{error}"),
             Error::Store(error) => write!(f, "{error}"),
+            Error::Files(error) => write!(f, "{error}"),
             Error::Tls(error) => write!(f, "{error}"),
             Error::Listen { host, port, error } if error.kind() == io::ErrorKind::AddrInUse => {
                 write!(f, "EADDRINUSE: address already in use {host}:{port}")
@@ -131,6 +136,12 @@ impl std::error::Error for Error {}
 impl From<identity::Error> for Error {
     fn from(error: identity::Error) -> Error {
         Error::Team(error)
+    }
+}
+
+impl From<files::Error> for Error {
+    fn from(error: files::Error) -> Error {
+        Error::Files(error)
     }
 }
 
@@ -164,11 +175,15 @@ impl Broker {
         let activity = ActivityWriter::start(&config.activity_db, hub.clone(), team.clone(), log.clone())?;
         let main = Arc::new(Store::open(&config.db)?);
         let presence = Arc::new(Presence::default());
+        let files = Arc::new(Files::open(main.clone(), &config.db)?);
+        let uploads = Arc::new(Uploads::new(files.clone(), log.clone()));
         let uses = Arc::new(Uses::new(main.clone()));
         let service = Arc::new(Service {
             team: team.clone(),
             editor: Editor::new(&config.config_path, team.clone()),
-            main,
+            main: main.clone(),
+            files,
+            uploads: uploads.clone(),
             uses: uses.clone(),
             certificate: certificate.clone(),
             presence: presence.clone(),
@@ -189,7 +204,10 @@ impl Broker {
             backend: server.socket(),
             connections: WORKERS,
             bulk: router::is_bulk,
+            upload: router::is_upload,
+            uploads,
             team,
+            main,
             hub,
             presence,
             limits: config.limits,

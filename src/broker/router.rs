@@ -8,14 +8,16 @@ use super::call::{Answer, Call, Failure};
 use super::certificate::LiveCertificate;
 use super::editor::Editor;
 use super::handlers::{
-    activity, briefing, enroll, health, history, members, presence, push, reload, roster, session, subscribe,
-    team, tokens,
+    activity, briefing, enroll, files, health, history, members, presence, push, reload, roster, session,
+    subscribe, team, tokens,
 };
 use super::hub::Hub;
 use super::live::LiveTeam;
 use super::presence::Presence;
+use super::uploads::Uploads;
 use super::uses::Uses;
 use crate::store::activity::Parser;
+use crate::store::files::Files;
 use crate::store::main::Store;
 use crate::sys::clock::now_ms;
 
@@ -24,6 +26,8 @@ pub struct Service {
     pub team: Arc<LiveTeam>,
     pub editor: Editor,
     pub main: Arc<Store>,
+    pub files: Arc<Files>,
+    pub uploads: Arc<Uploads>,
     pub uses: Arc<Uses>,
     /// `None` on a port of plain HTTP.
     pub certificate: Option<Arc<LiveCertificate>>,
@@ -110,13 +114,33 @@ const ROUTES: &[Route] = &[
         handler: Handler::Member(activity::stream),
     },
     Route { method: "GET", pattern: "/members/:name/activity/:id", handler: Handler::Member(activity::get) },
+    Route { method: "GET", pattern: "/fs/ls", handler: Handler::Member(files::list) },
+    Route { method: "GET", pattern: "/fs/stat", handler: Handler::Member(files::stat) },
+    Route { method: "GET", pattern: "/fs/shared", handler: Handler::Member(files::shared) },
+    Route { method: "GET", pattern: "/fs/read/*", handler: Handler::Member(files::read) },
+    Route { method: "POST", pattern: "/fs/write", handler: Handler::Member(files::write) },
+    Route { method: "POST", pattern: "/fs/mkdir", handler: Handler::Member(files::make_folder) },
+    Route { method: "POST", pattern: "/fs/mv", handler: Handler::Member(files::rename) },
+    Route { method: "DELETE", pattern: "/fs/rm", handler: Handler::Member(files::remove) },
 ];
 
-/// Whether a request with this target may take its time: whatever goes to the activity database.
+/// Whether a request with this target may take its time: whatever goes to the activity database, and contents of files.
 #[must_use]
 pub fn is_bulk(target: &str) -> bool {
-    let path = target.split(['?', '#']).next().unwrap_or_default();
+    let path = path_of(target);
     path.starts_with("/members/") && path.split('/').nth(3) == Some("activity")
+        || path.starts_with("/fs/read/")
+        || path == "/fs/write"
+}
+
+/// Whether the body of a request is a file.
+#[must_use]
+pub fn is_upload(method: &str, target: &str) -> bool {
+    method == "POST" && path_of(target) == "/fs/write"
+}
+
+fn path_of(target: &str) -> &str {
+    target.split(['?', '#']).next().unwrap_or_default()
 }
 
 /// An answer, and what the log says about the request.
@@ -193,10 +217,13 @@ fn serve(
     Err(Failure::Method(allowed))
 }
 
-/// The segments under `:name`, if the path fits the pattern.
+/// The segments under `:name`, and those under a last `*`, at least one, if the path fits the pattern.
 fn matches<'a>(pattern: &str, path: &'a [String]) -> Option<Vec<&'a str>> {
+    let (pattern, open) = pattern.strip_suffix("/*").map_or((pattern, false), |pattern| (pattern, true));
     let wanted = pattern[1..].split('/');
-    if wanted.clone().count() != path.len() {
+    let length = wanted.clone().count();
+    let fits = if open { path.len() > length } else { path.len() == length };
+    if !fits {
         return None;
     }
     let mut params = Vec::new();
@@ -207,6 +234,7 @@ fn matches<'a>(pattern: &str, path: &'a [String]) -> Option<Vec<&'a str>> {
             return None;
         }
     }
+    params.extend(path[length..].iter().map(String::as_str));
     Some(params)
 }
 
@@ -215,13 +243,16 @@ mod tests {
     use super::{is_bulk, matches};
 
     #[test]
-    fn only_activity_may_take_its_time() {
+    fn only_activity_and_files_may_take_their_time() {
         for (target, want) in [
             ("/members/ann/activity", true),
             ("/members/ann/activity?limit=1", true),
             ("/members/ann/activity/stream", true),
             ("/members/activity", false),
             ("/members/ann/tokens?x=/a/activity", false),
+            ("/fs/read/ann/a", true),
+            ("/fs/write?path=/ann/a", true),
+            ("/fs/ls?path=/fs/read/", false),
             ("/briefing", false),
         ] {
             assert_eq!(is_bulk(target), want, "{target}");
@@ -238,6 +269,10 @@ mod tests {
             ("/members/:name/activity", "members//activity", None),
             ("/members/:name/activity", "members/ann", None),
             ("/members/:name/activity/:id", "members/ann/activity/7", Some(vec!["ann", "7"])),
+            ("/fs/read/*", "fs/read/ann/a", Some(vec!["ann", "a"])),
+            ("/fs/read/*", "fs/read/", Some(vec![""])),
+            ("/fs/read/*", "fs/read", None),
+            ("/fs/read/*", "fs/ls/ann", None),
         ] {
             let path: Vec<String> = path.split('/').map(str::to_string).collect();
             assert_eq!(matches(pattern, &path), want, "{pattern} {path:?}");

@@ -161,6 +161,7 @@ fn response(answer: Answer, id: &str) -> Response<Box<dyn Read + Send>> {
             (Box::new(Cursor::new(text)), Some(length))
         }
         Body::Stream(stream) => (stream, None),
+        Body::Sized(stream, length) => (stream, Some(length)),
     };
     let mut response = Response::new(answer.status.into(), Vec::new(), body, length, None)
         .with_chunked_threshold(usize::MAX);

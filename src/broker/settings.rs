@@ -8,6 +8,8 @@ use crate::identity::TeamFile;
 
 /// Longer than anything is kept: 100 years.
 const MOST_DAYS: u64 = 36_500;
+/// A file is sent within minutes, and half of what all that come in may take.
+const LARGEST_FILE: usize = 256 << 20;
 
 /// The settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,6 +18,20 @@ pub struct Settings {
     pub retention_days: Option<u64>,
     /// `https`: the certificate of the port; `None` for plain HTTP.
     pub https: Option<Https>,
+    pub files: FileLimits,
+}
+
+/// `files {maxBytes?, quotaBytes?}`: how large a file may be, and all of one member together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileLimits {
+    pub max_bytes: usize,
+    pub quota_bytes: u64,
+}
+
+impl Default for FileLimits {
+    fn default() -> FileLimits {
+        FileLimits { max_bytes: 25 << 20, quota_bytes: 1 << 30 }
+    }
 }
 
 /// `https {cert, key}`: PEM files, relative to the folder of the team file.
@@ -42,7 +58,18 @@ impl Settings {
             let file = |name| r.field(name).str().map(|text| folder.join(text));
             Ok(Https { cert: file("cert")?, key: file("key")? })
         };
+        let files = |r: &Reader<'_>| {
+            let (mut limits, max) = (FileLimits::default(), r.field("maxBytes"));
+            if let Some(bytes) = max.optional(Reader::uint)? {
+                let fits = usize::try_from(bytes).ok().filter(|bytes| (1..=LARGEST_FILE).contains(bytes));
+                limits.max_bytes = fits.ok_or_else(|| max.invalid("is not from 1 to 268435456"))?;
+            }
+            let quota = r.field("quotaBytes").optional(Reader::uint)?;
+            limits.quota_bytes = quota.unwrap_or(limits.quota_bytes);
+            Ok(limits)
+        };
         Ok(Settings {
+            files: at.field("files").optional(files)?.unwrap_or_default(),
             retention_days: at.field("retentionDays").optional(days)?,
             https: at.field("https").optional(https)?,
         })

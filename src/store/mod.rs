@@ -1,13 +1,14 @@
 //! The SQLite files: schema, migrations, queries.
 //!
 //! Comes in: events as their JSON text, checked here on the way. Goes out: rows, with the same JSON text. Each
-//! database has a folder of its own ([`activity`], [`main`]); how a file is opened, brought up to date and reported as broken
+//! database has a folder of its own ([`activity`], [`main`]; [`files`] uses the latter); how a file is opened, brought up to date and reported as broken
 //! is shared ([`file`]). This room opens no sockets, starts no threads, and knows neither runner nor broker.
 pub mod activity;
 mod check;
 mod column;
 mod error;
 mod file;
+pub mod files;
 pub mod main;
 mod pack;
 mod recent;

@@ -20,7 +20,7 @@ fn wrong(secrets: &[&str]) -> String {
     (0..).map(|n| format!("{n:06}")).find(|c| !good.contains(c)).unwrap()
 }
 
-fn enroll(rig: &Rig, name: &str, token: &str) -> String {
+pub fn enroll(rig: &Rig, name: &str, token: &str) -> String {
     let reply = rig.call("POST", &format!("/members/{name}/enroll-totp"), token, "");
     assert_eq!(reply.status, 200, "{}", reply.error());
     reply.json()["totpSecret"].as_str().unwrap().to_string()
@@ -37,7 +37,7 @@ fn cookie(reply: &Reply) -> String {
 }
 
 /// Log in by the first good step; the `Cookie` line.
-fn session(rig: &Rig, name: &str, secret: &str) -> String {
+pub fn session(rig: &Rig, name: &str, secret: &str) -> String {
     let reply = login(rig, &json!({"member": name, "code": code(secret, step())}));
     assert_eq!(reply.status, 200, "{}", reply.error());
     cookie(&reply)

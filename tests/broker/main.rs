@@ -6,6 +6,7 @@ mod corpus;
 mod enroll;
 #[cfg(test)]
 mod events;
+mod files;
 mod gates;
 mod hostile;
 mod https;

@@ -29,6 +29,8 @@ pub struct Limits {
     pub strangers_body: usize,
     /// Bytes of all bodies that are held at the same time, and of all pieces of streams.
     pub all_bodies: usize,
+    /// Bytes of all files that are coming in: on the disk, not in memory.
+    pub all_uploads: usize,
 }
 
 impl Default for Limits {
@@ -46,6 +48,7 @@ impl Default for Limits {
             body_bytes: 8 << 20,
             strangers_body: 64 << 10,
             all_bodies: 64 << 20,
+            all_uploads: 512 << 20,
         }
     }
 }

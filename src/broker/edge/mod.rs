@@ -30,11 +30,15 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustls::ServerConfig;
 use serde_json::json;
 
-use super::auth::bearer;
+use super::auth::{bearer, cookie_of};
 use super::hub::Hub;
 use super::live::LiveTeam;
 use super::log::Log;
 use super::presence::Presence;
+use super::uploads::Uploads;
+use crate::http1::Headers;
+use crate::identity::hash_of;
+use crate::store::main::Store;
 use crate::sys::clock::now_ms;
 use crate::sys::thread::{self, Joinable};
 use clients::{Client, Clients};
@@ -65,7 +69,12 @@ pub struct Config {
     pub connections: usize,
     /// Tells by its target whether a request may take its time.
     pub bulk: fn(&str) -> bool,
+    /// Tells by its method and target whether the body of a request is a file.
+    pub upload: fn(&str, &str) -> bool,
+    pub uploads: Arc<Uploads>,
     pub team: Arc<LiveTeam>,
+    /// Knows the sessions.
+    pub main: Arc<Store>,
     /// Wakes the streams.
     pub hub: Arc<Hub>,
     /// Learns whose streams begin and end.
@@ -90,6 +99,8 @@ pub(super) struct Shared {
     budget: Budget,
     /// What streams hold.
     pieces: Budget,
+    /// What files that come in take of the disk.
+    disk: Budget,
     /// How many streams there are.
     streams: AtomicUsize,
     hub: Arc<Hub>,
@@ -97,7 +108,10 @@ pub(super) struct Shared {
     tls: Option<Arc<ServerConfig>>,
     bound: String,
     bulk: fn(&str) -> bool,
+    upload: fn(&str, &str) -> bool,
+    uploads: Arc<Uploads>,
     team: Arc<LiveTeam>,
+    main: Arc<Store>,
     log: Log,
     stopping: AtomicBool,
 }
@@ -113,6 +127,7 @@ impl Edge {
             pool: Pool::open(config.backend, config.connections)?,
             budget: Budget::new(config.limits.all_bodies),
             pieces: Budget::new(config.limits.all_bodies),
+            disk: Budget::new(config.limits.all_uploads),
             streams: AtomicUsize::new(0),
             hub: config.hub,
             presence: config.presence,
@@ -120,7 +135,10 @@ impl Edge {
             tls: config.tls,
             bound: config.bound,
             bulk: config.bulk,
+            upload: config.upload,
+            uploads: config.uploads,
             team: config.team,
+            main: config.main,
             log: config.log,
             stopping: AtomicBool::new(false),
         });
@@ -144,6 +162,19 @@ impl Edge {
 impl Shared {
     fn stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Whether the header is that of a member's request. A session whose place is lost for a moment is none.
+    fn is_member(&self, headers: &Headers) -> bool {
+        match headers.get("authorization") {
+            Some(value) => {
+                bearer(value).is_some_and(|token| self.team.current().authenticate(token, now_ms()).is_some())
+            }
+            None => headers.get("cookie").and_then(cookie_of).is_some_and(|text| {
+                let session = self.main.session(&hash_of(text), now_ms());
+                session.is_ok_and(|session| session.is_some())
+            }),
+        }
     }
 
     fn log_edge(&self, client: &Client, event: &str, reason: &str) {
@@ -255,14 +286,17 @@ fn serve(shared: &Shared, client: &Client) {
         },
     };
     let allowed = |value: &str| host::allowed(value, &shared.bound, &shared.team.current().hosts);
-    let is_member = |value: &str| {
-        bearer(value).is_some_and(|token| shared.team.current().authenticate(token, now_ms()).is_some())
-    };
+    let is_member = |headers: &Headers| shared.is_member(headers);
+    let file_bytes = || shared.team.settings().files.max_bytes;
     let gate = Gate {
         limits: &shared.limits,
         budget: &shared.budget,
         host_allowed: &allowed,
         is_member: &is_member,
+        is_upload: shared.upload,
+        file_bytes: &file_bytes,
+        uploads: &shared.uploads,
+        disk: &shared.disk,
     };
     let mut input = Input::new(&wire);
     loop {

@@ -1,13 +1,15 @@
 //! Requests as they come from clients: read whole, refused if unclean, and reduced to what the broker needs.
 use std::io::{self, Write};
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::input::{Input, LARGE, SMALL};
 use super::limits::{Budget, Held, Limits};
 use super::stream::FOLLOW;
 use super::wire::Wire;
-use crate::http1::{Fault, Framer, Head, Length, Part, Start};
+use crate::broker::uploads::{Ticket, UPLOAD, Uploads};
+use crate::http1::{Fault, Framer, Head, Headers, Length, Part, Start};
+use crate::store::files::Upload;
 
 /// The header fields that go on to the broker; the others stay here.
 const FORWARDED: [&str; 10] = [
@@ -30,6 +32,8 @@ pub struct Request<'a> {
     /// Only those in [`FORWARDED`].
     headers: Vec<(String, String)>,
     body: Vec<u8>,
+    /// Where the body is if it is a file.
+    upload: Option<Ticket<'a>>,
     /// Whether the client understands chunks (HTTP/1.1).
     pub chunks: bool,
     /// Whether the client wants to go on after the answer.
@@ -65,8 +69,21 @@ pub struct Gate<'a> {
     pub budget: &'a Budget,
     /// Whether a `Host` value is meant for this broker.
     pub host_allowed: &'a dyn Fn(&str) -> bool,
-    /// Whether an `Authorization` value is a member's.
-    pub is_member: &'a dyn Fn(&str) -> bool,
+    /// Whether the header is that of a member's request.
+    pub is_member: &'a dyn Fn(&Headers) -> bool,
+    /// Whether the body of a request with this method and target is a file.
+    pub is_upload: fn(&str, &str) -> bool,
+    /// Bytes of a file.
+    pub file_bytes: &'a dyn Fn() -> usize,
+    pub uploads: &'a Uploads,
+    /// What files that come in may take of the disk.
+    pub disk: &'a Budget,
+}
+
+/// A body that is coming in.
+enum Body {
+    Memory(Vec<u8>),
+    Disk(Box<Upload>),
 }
 
 impl<'a> Gate<'a> {
@@ -86,9 +103,13 @@ impl<'a> Gate<'a> {
         if begun {
             deadline = Instant::now() + self.limits.head;
         }
+        let full = |error| {
+            let (status, reason) = self.uploads.failed(&error);
+            Refusal { status, reason }
+        };
         let mut head: Option<Head> = None;
-        let mut most = Most { bytes: 0, beyond: TOO_LARGE };
-        let (mut body, mut held) = (Vec::new(), self.budget.hold());
+        let mut most = Most { bytes: 0, beyond: TOO_LARGE, upload: false };
+        let (mut body, mut held, mut length) = (Body::Memory(Vec::new()), self.budget.hold(), 0);
         loop {
             let mut rest = input.unread();
             let had = rest.len();
@@ -99,25 +120,41 @@ impl<'a> Gate<'a> {
                 Some(Part::Head(found)) => {
                     most = self.check(&found)?;
                     deadline = Instant::now() + self.limits.body;
+                    if most.upload {
+                        deadline += Duration::from_secs((most.bytes / SLOWEST) as u64);
+                        body = Body::Disk(Box::new(self.uploads.begin().map_err(full)?));
+                        held = self.disk.hold();
+                    }
                     if rest.is_empty() && found.length != Length::Exact(0) {
                         go_on(&found, socket)?;
                     }
                     head = Some(*found);
                 }
                 Some(Part::Body(data)) => {
-                    if body.len() + data.len() > most.bytes {
+                    length += data.len();
+                    if length > most.bytes {
                         return Err(most.beyond);
                     }
                     if !held.grow(data.len()) {
                         return Err(refusal(503, "too many large requests at the same time"));
                     }
-                    body.extend_from_slice(data);
+                    match &mut body {
+                        Body::Memory(body) => body.extend_from_slice(data),
+                        Body::Disk(upload) => upload.put(data).map_err(full)?,
+                    }
                 }
                 Some(Part::Trailers(_)) => {}
                 Some(Part::End) => {
                     input.consume(used);
                     let head = head.ok_or(Refusal::from(Fault::NotHttp))?;
-                    return Request::clean(head, body, held).map(Some);
+                    let (body, upload) = match body {
+                        Body::Memory(body) => (body, None),
+                        Body::Disk(upload) => {
+                            let content = upload.finish().map_err(full)?;
+                            (Vec::new(), Some(self.uploads.wait(content)))
+                        }
+                    };
+                    return Request::clean(head, body, upload, held).map(Some);
                 }
                 None => dry = true,
             }
@@ -160,14 +197,23 @@ impl<'a> Gate<'a> {
             Length::Chunked => usize::MAX,
             Length::UntilClose | Length::Switch => return Err(refusal(400, "a method of proxies")),
         };
+        let upload =
+            matches!(&head.start, Start::Request { method, target } if (self.is_upload)(method, target));
+        let (bytes, beyond) = match upload {
+            true => ((self.file_bytes)(), FILE_TOO_LARGE),
+            false => (self.limits.body_bytes, TOO_LARGE),
+        };
         let anyone = self.limits.strangers_body;
-        let most = if announced <= anyone || head.headers.get("authorization").is_some_and(self.is_member) {
-            Most { bytes: self.limits.body_bytes, beyond: TOO_LARGE }
+        let most = if announced <= anyone {
+            Most { bytes, beyond, upload: false }
+        } else if (self.is_member)(&head.headers) {
+            Most { bytes: bytes.min(announced), beyond, upload }
         } else {
-            Most { bytes: anyone, beyond: refusal(401, "a body of this size requires a valid bearer token") }
+            let beyond = refusal(401, "a body of this size requires a valid bearer token or session");
+            Most { bytes: anyone, beyond, upload: false }
         };
         match head.length {
-            Length::Exact(_) if announced > self.limits.body_bytes => Err(TOO_LARGE),
+            Length::Exact(_) if announced > bytes => Err(if upload { FILE_TOO_LARGE } else { TOO_LARGE }),
             Length::Exact(_) if announced > most.bytes => Err(most.beyond),
             _ => Ok(most),
         }
@@ -178,9 +224,16 @@ impl<'a> Gate<'a> {
 struct Most {
     bytes: usize,
     beyond: Refusal,
+    /// Whether it goes to the disk.
+    upload: bool,
 }
 
 const TOO_LARGE: Refusal = refusal(413, "the body is too large");
+const FILE_TOO_LARGE: Refusal =
+    refusal(413, "the file is larger than files may be: files.maxBytes in ac7.json is the limit");
+
+/// Bytes a second of the slowest client that may send a file.
+const SLOWEST: usize = 64 << 10;
 
 /// Answer `Expect` (RFC 9110 §10.1.1): the head was found good, so the body may come.
 fn go_on(head: &Head, mut socket: &Wire<'_>) -> Result<(), Refusal> {
@@ -198,7 +251,12 @@ fn go_on(head: &Head, mut socket: &Wire<'_>) -> Result<(), Refusal> {
 }
 
 impl<'a> Request<'a> {
-    fn clean(head: Head, body: Vec<u8>, held: Held<'a>) -> Result<Request<'a>, Refusal> {
+    fn clean(
+        head: Head,
+        body: Vec<u8>,
+        upload: Option<Ticket<'a>>,
+        held: Held<'a>,
+    ) -> Result<Request<'a>, Refusal> {
         let keep_alive = head.keep_alive();
         let Start::Request { method, target } = head.start else {
             return Err(Fault::NotHttp.into());
@@ -212,14 +270,17 @@ impl<'a> Request<'a> {
             return Err(refusal(400, "a header value is not ASCII"));
         }
         let chunks = head.minor > 0;
-        Ok(Request { method, target, headers, body, chunks, keep_alive: keep_alive && chunks, _held: held })
+        let keep_alive = keep_alive && chunks;
+        Ok(Request { method, target, headers, body, upload, chunks, keep_alive, _held: held })
     }
 
     /// The request as the broker gets it, `X-AC7-Peer` and `X-AC7-Proto` among its headers: the client's own are not in
     /// [`FORWARDED`].
     #[must_use]
     pub fn head(&self, peer: IpAddr, secure: bool) -> String {
-        self.common(peer, secure) + &format!("Content-Length: {}\r\n\r\n", self.body.len())
+        let upload = self.upload.as_ref().map(|ticket| format!("{UPLOAD}: {}\r\n", ticket.name));
+        let length = self.body.len();
+        self.common(peer, secure) + &upload.unwrap_or_default() + &format!("Content-Length: {length}\r\n\r\n")
     }
 
     /// The same request once more, for what comes after `last` in a stream; without a body.

@@ -25,7 +25,7 @@ pub fn create(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
     let (name, by) = (new.name.clone(), at.caller.member().name.as_str());
     if at.caller.team.member(&name).is_none() {
         // Whoever had this name before may have been deleted behind our back.
-        at.service.main.forget(&name)?;
+        at.service.files.forget(&name)?;
     }
     let (member, token) = at.service.editor.update(|file| {
         let token = file.add_member(new, Some(by), now_ms())?;
@@ -51,7 +51,7 @@ pub fn delete(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
     at.caller.must_hold(Permission::MembersManage, "deleting members")?;
     let name = at.params[0];
     at.service.editor.update(|file| file.remove_member(name))?;
-    at.service.main.forget(name)?;
+    at.service.files.forget(name)?;
     Ok(Answer::empty())
 }
 

@@ -4,6 +4,7 @@
 pub mod activity;
 pub mod briefing;
 pub mod enroll;
+pub mod files;
 pub mod health;
 pub mod history;
 pub mod members;

@@ -1,7 +1,7 @@
 //! `POST /push`: say something to a member, to a channel, or to all.
 use serde_json::json;
 
-use super::object;
+use super::{files, object};
 use crate::broker::call::{Answer, Failure};
 use crate::broker::fanout::announce;
 use crate::broker::router::Authorized;
@@ -11,11 +11,12 @@ use crate::team::{GENERAL, Post};
 
 /// The message as the broker has stamped it, and how many it reaches.
 pub fn post(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
-    let post = Post::from_json(&object(&at.body)?).map_err(Failure::invalid)?;
+    let mut post = Post::from_json(&object(&at.body)?).map_err(Failure::invalid)?;
     let (team, from, main) = (&at.caller.team, at.caller.member().name.as_str(), &at.service.main);
     if let Some(to) = post.to.as_deref().filter(|to| team.member(to).is_none()) {
         return Err(Failure::NotFound(format!("no such agent: {to}")));
     }
+    files::attach(at, &mut post.attachments)?;
     let channel = post.channel().filter(|id| *id != GENERAL).map(str::to_string);
     let sent = match channel {
         None => main.post(from, post, now_ms())?,

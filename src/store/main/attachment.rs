@@ -30,6 +30,10 @@ pub(super) fn record(
     if attachments.is_empty() {
         return Ok(());
     }
-    let mut insert = tx.prepare("INSERT INTO attachment (path, message, objective) VALUES (?, ?, ?)")?;
+    // Whoever may see the message or objective may read the file that is there now.
+    let mut insert = tx.prepare(
+        "INSERT INTO attachment (path, message, objective, entry)
+         VALUES (?1, ?2, ?3, (SELECT id FROM fs_entry WHERE path = ?1 AND hash IS NOT NULL))",
+    )?;
     attachments.iter().try_for_each(|a| insert.execute(params![a.path, message, objective]).map(drop))
 }

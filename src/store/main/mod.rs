@@ -27,6 +27,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::error::{Error, Fault};
 use super::file::Stop;
+use super::files;
 use schema::KIND;
 
 /// The main database. Each operation that writes is one transaction; SQLite lets one run after the other, and no lock
@@ -59,7 +60,10 @@ impl Store {
     }
 
     /// A connection that failed is not used again.
-    fn with<T>(&self, work: impl FnOnce(&mut Connection) -> Result<T, Fault>) -> Result<T, Error> {
+    pub(in crate::store) fn with<T>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T, Fault>,
+    ) -> Result<T, Error> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut conn = idle.map_or_else(|| self.connect(), Ok)?;
         let result = work(&mut conn).map_err(|fault| fault.at(&self.path))?;
@@ -68,11 +72,29 @@ impl Store {
     }
 
     /// One transaction that writes: all of `work` is on the disk when this returns, or none.
-    fn write<T>(&self, work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T, Error> {
+    pub(in crate::store) fn write<T>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, Error> {
         self.with(|conn| {
             let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let result = work(&tx)?;
             tx.commit()?;
+            Ok(result)
+        })
+    }
+
+    /// One transaction that writes, or gives up: where `work` gives an inner error, nothing is different.
+    pub(in crate::store) fn write_or<T, R>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<Result<T, R>, Fault>,
+    ) -> Result<Result<T, R>, Error> {
+        self.with(|conn| {
+            let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let result = work(&tx)?;
+            if result.is_ok() {
+                tx.commit()?;
+            }
             Ok(result)
         })
     }
@@ -91,7 +113,8 @@ impl Store {
         })
     }
 
-    /// Forget everything about a member: for one that was deleted, since a later one may have the same name.
+    /// Forget everything about a member: for one that was deleted, since a later one may have the same name. What its
+    /// files contained stays on the disk until a broker looks for what nothing refers to.
     ///
     /// # Errors
     /// See [`Error`].
@@ -99,12 +122,13 @@ impl Store {
         self.write(|tx| {
             session::end_all(tx, member, None)?;
             totp::forget(tx, member)?;
-            message::forget(tx, member)
+            message::forget(tx, member)?;
+            files::forget(tx, member)
         })
     }
 }
 
 /// As SQLite has it: times and counts of ours never come near the limit.
-fn integer(number: u64) -> i64 {
+pub(in crate::store) fn integer(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

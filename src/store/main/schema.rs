@@ -5,7 +5,7 @@ use crate::store::file::Kind;
 pub(super) const KIND: Kind = Kind {
     name: "main",
     application_id: 0x6163_376d, // "ac7m"
-    migrations: &[V1, V2, V3],
+    migrations: &[V1, V2, V3, V4],
 };
 
 /// Times are ms since the epoch, hashes SHA-256.
@@ -178,4 +178,31 @@ const V3: &str = "
 ALTER TABLE enrolment ADD COLUMN network TEXT;
 DROP INDEX enrolment_source;
 CREATE INDEX enrolment_network ON enrolment (network, created);
+";
+
+/// Files.
+///
+/// - `fs_entry`: files and folders of members; `hash`, `size` and `mime` are null for folders, `parent` is the path
+///   without its last name.
+/// - `attachment.entry`: the file that it is, wherever it is moved; null once that is gone, since a later one at the same
+///   path is another one.
+const V4: &str = "
+CREATE TABLE fs_entry (
+    id INTEGER PRIMARY KEY,
+    path TEXT NOT NULL UNIQUE,
+    parent TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    hash BLOB,
+    size INTEGER,
+    mime TEXT,
+    created INTEGER NOT NULL,
+    created_by TEXT NOT NULL,
+    updated INTEGER NOT NULL,
+    CHECK ((hash IS NULL) = (size IS NULL) AND (hash IS NULL) = (mime IS NULL))
+) STRICT;
+CREATE INDEX fs_entry_parent ON fs_entry (parent);
+CREATE INDEX fs_entry_owner ON fs_entry (owner, size);
+CREATE INDEX fs_entry_hash ON fs_entry (hash) WHERE hash IS NOT NULL;
+ALTER TABLE attachment ADD COLUMN entry INTEGER REFERENCES fs_entry (id) ON DELETE SET NULL;
+CREATE INDEX attachment_entry ON attachment (entry) WHERE entry IS NOT NULL;
 ";

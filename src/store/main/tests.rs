@@ -187,6 +187,12 @@ fn the_queries_use_their_indices() {
         "SELECT token_id FROM enrolment WHERE expires <= 1 AND token_id IS NOT NULL AND sealed IS NOT NULL",
         "UPDATE enrolment SET token_id = NULL WHERE expires <= 1 AND token_id = 'a' AND sealed IS NOT NULL",
         "DELETE FROM enrolment WHERE expires <= 1 AND NOT (token_id IS NOT NULL)",
+        "SELECT id FROM fs_entry WHERE path = '/b'",
+        "SELECT id FROM fs_entry WHERE parent = '/b'",
+        "SELECT id FROM fs_entry WHERE hash = x'00'",
+        "SELECT max(length(path)) FROM fs_entry WHERE (path = '/b' OR (path > '/b' || '/' AND path < '/b' || '0'))",
+        "SELECT sum(size), count(*) FROM fs_entry WHERE owner = 'b'",
+        "DELETE FROM fs_entry WHERE owner = 'b'",
     ] {
         let plan: Vec<String> = store
             .with(|conn| {
