@@ -99,11 +99,21 @@ pub struct About {
     pub served_model: Option<String>,
     /// Type and message.
     pub error: Option<(String, String)>,
+    /// What Anthropic says about paying for use beyond a subscription.
+    pub overage: Option<Overage>,
     /// SHA-256 (lower-case hex) of a body that was too long to be kept whole.
     pub request_sha256: Option<String>,
     pub response_sha256: Option<String>,
     /// Whether any part of the exchange is missing here.
     pub truncated: bool,
+}
+
+/// Whether use beyond a subscription is paid for, and if not why: Anthropic's `anthropic-ratelimit-unified-overage-…`
+/// headers `status` and `disabled-reason`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overage {
+    pub status: Option<String>,
+    pub disabled_reason: Option<String>,
 }
 
 /// Which of the agent's sessions made the call.
@@ -199,6 +209,7 @@ impl LlmEntry {
         if let Some((kind, message)) = &a.error {
             out.insert("error".into(), json!({"type": kind, "message": message}));
         }
+        put(&mut out, "overage", a.overage.as_ref().map_or(Value::Null, Overage::to_json));
         put(&mut out, "requestSha256", json!(a.request_sha256));
         put(&mut out, "responseSha256", json!(a.response_sha256));
         if a.truncated {
@@ -230,11 +241,26 @@ impl LlmEntry {
                 first_token_at: at.field("firstTokenAt").optional(Reader::uint)?,
                 served_model: text("servedModel")?,
                 error,
+                overage: at.field("overage").optional(Overage::read)?,
                 request_sha256: text("requestSha256")?,
                 response_sha256: text("responseSha256")?,
                 truncated: at.field("truncated").optional(Reader::bool)?.unwrap_or(false),
             },
         })
+    }
+}
+
+impl Overage {
+    fn to_json(&self) -> Value {
+        let mut out = Map::new();
+        put(&mut out, "status", json!(self.status));
+        put(&mut out, "disabledReason", json!(self.disabled_reason));
+        Value::Object(out)
+    }
+
+    fn read(at: &Reader<'_>) -> Result<Overage, Invalid> {
+        let text = |name: &str| at.field(name).optional(Reader::string);
+        Ok(Overage { status: text("status")?, disabled_reason: text("disabledReason")? })
     }
 }
 

@@ -10,7 +10,9 @@ mod read;
 mod tests;
 mod visit;
 
-pub use entry::{About, Block, LlmEntry, LlmRequest, LlmResponse, Message, Provider, Session, Tool, Usage};
+pub use entry::{
+    About, Block, LlmEntry, LlmRequest, LlmResponse, Message, Overage, Provider, Session, Tool, Usage,
+};
 pub use opaque::OpaqueEntry;
 pub use read::{Invalid, Reader};
 pub use visit::{Visitor, visit_value};

@@ -98,7 +98,7 @@ fn split(joined: &str, lengths: &[usize]) -> Option<Vec<String>> {
 }
 
 fn about(about: &mut About, visitor: &mut impl Visitor) {
-    let About { id, request_id, session, client, host, served_model, error, .. } = about;
+    let About { id, request_id, session, client, host, served_model, error, overage, .. } = about;
     for text in [id, request_id, client, host, served_model] {
         maybe(text, visitor);
     }
@@ -106,6 +106,10 @@ fn about(about: &mut About, visitor: &mut impl Visitor) {
         for text in [&mut session.id, &mut session.agent_id, &mut session.parent_agent_id] {
             maybe(text, visitor);
         }
+    }
+    if let Some(overage) = overage {
+        maybe(&mut overage.status, visitor);
+        maybe(&mut overage.disabled_reason, visitor);
     }
     if let Some((kind, message)) = error {
         visitor.text(kind);

@@ -128,7 +128,7 @@ fn run(parsed: &Parsed) -> Result<u8, Error> {
 }
 
 /// Ask; only y and yes mean yes.
-fn confirmed(question: &str) -> bool {
+pub fn confirmed(question: &str) -> bool {
     terminal::hint(format_args!("{question} [y/N] "));
     let mut answer = String::new();
     let read = io::stdin().lock().read_line(&mut answer);

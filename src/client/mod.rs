@@ -25,6 +25,7 @@ use ureq::http::{HeaderValue, Response, Uri};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Body, RequestBuilder};
 
+use crate::sys::localtime::Zone;
 use crate::tls::{self, Roots};
 
 /// Where the broker is unless somebody says otherwise.
@@ -100,6 +101,8 @@ pub struct Answer {
     pub body: Vec<u8>,
     /// How long it asks us to wait, if it said so in seconds.
     pub retry_after: Option<Duration>,
+    /// The broker's clock (the `Date` header), ms since the epoch.
+    pub date: Option<u64>,
     /// The sentence of an error answer (`{"error": …}`), on one line, at most 200 characters, without our token.
     pub error: Option<String>,
 }
@@ -227,7 +230,8 @@ impl Client {
         let status = response.status().as_u16();
         let error = if status < 400 { None } else { self.sentence(&body) };
         let retry_after = header("retry-after").and_then(|v| v.trim().parse().ok()).map(Duration::from_secs);
-        Answer { status, body, retry_after, error }
+        let date = header("date").and_then(http_date);
+        Answer { status, body, retry_after, date, error }
     }
 
     /// The `error` of an error answer, fit to be shown: a broker may write what it likes, but not to our terminal.
@@ -284,6 +288,18 @@ fn parse_url(url: &str) -> Result<Uri, Error> {
     Ok(uri)
 }
 
+/// The moment of an HTTP date, ms since the epoch; of its forms (RFC 9110, section 5.6.7) the one that is still sent.
+fn http_date(text: &str) -> Option<u64> {
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let mut words = text.split_once(", ")?.1.split(' ');
+    let (day, month, year) = (words.next()?, words.next()?, words.next()?);
+    let (clock, zone) = (words.next()?, words.next()?);
+    let month = MONTHS.iter().position(|name| *name == month)? + 1;
+    let moment = Zone::utc().parse_moment(&format!("{year}-{month:02}-{day} {clock}"));
+    moment.filter(|_| zone == "GMT" && words.next().is_none())
+}
+
 /// Members' names: `[A-Za-z0-9._-]{1,128}`. What comes from the broker goes into a path, so it is checked.
 fn is_member_name(name: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
@@ -292,7 +308,7 @@ fn is_member_name(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Client, Error, Options, is_member_name};
+    use super::{Client, Error, Options, http_date, is_member_name};
 
     fn refused(url: &str, token: &str) -> String {
         match Client::new(url, Some(token), &Options::default()) {
@@ -330,6 +346,21 @@ mod tests {
         let client = Client::new("http://127.0.0.1:1", None, &Options::default()).unwrap();
         assert!(matches!(client.briefing(), Err(Error::NoToken { .. })));
         assert!(matches!(client.append_activity("ann", b"", "k"), Err(Error::NoToken { .. })));
+    }
+
+    #[test]
+    fn dates_of_answers() {
+        for (text, want) in [
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(784_111_777_000)),
+            ("Sat, 28 Nov 2026 04:00:00 GMT", Some(1_795_838_400_000)),
+            ("Sat, 28 Nov 2026 04:00:00 +0100", None),
+            ("Sat, 28 Nov 2026 04:00:00 GMT+1 x", None),
+            ("Sunday, 06-Nov-94 08:49:37 GMT", None),
+            ("Sat, 31 Feb 2026 04:00:00 GMT", None),
+            ("now", None),
+        ] {
+            assert_eq!(http_date(text), want, "{text}");
+        }
     }
 
     #[test]

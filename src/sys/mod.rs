@@ -2,6 +2,7 @@
 //!
 //! Comes in: nothing from other rooms. Goes out: small values. It may not know what ac7 does.
 pub mod clock;
+pub mod disk;
 pub mod duration;
 pub mod file;
 pub mod interrupt;
@@ -9,6 +10,7 @@ pub mod limits;
 pub mod localtime;
 pub mod log;
 pub mod paths;
+pub mod process;
 pub mod random;
 pub mod thread;
 pub mod user;

@@ -25,7 +25,7 @@ mod tests;
 pub use fit::{LIMIT, fit};
 pub use opaque::{Note, Tunnel, note, refused, tunnel};
 
-use crate::activity::{About, Event, LlmEntry, LlmRequest, Session};
+use crate::activity::{About, Event, LlmEntry, LlmRequest, Overage, Session};
 use crate::capture::exchange::{Body, Captured, Exchange, Headers, RequestHead, ResponseHead, SocketCall};
 use reply::{Answer, Reply, error_of};
 use route::{Route, Wire};
@@ -168,8 +168,18 @@ fn about(asked: &Headers, answered: Option<&ResponseHead>) -> About {
         request_id: answered.and_then(id),
         session: session(asked),
         client: asked.get("user-agent").map(str::to_string),
+        overage: answered.and_then(|head| overage(&head.headers)),
         ..About::default()
     }
+}
+
+fn overage(headers: &Headers) -> Option<Overage> {
+    let text = |name: &str| headers.get(name).filter(|v| !v.is_empty()).map(str::to_string);
+    let overage = Overage {
+        status: text("anthropic-ratelimit-unified-overage-status"),
+        disabled_reason: text("anthropic-ratelimit-unified-overage-disabled-reason"),
+    };
+    (overage != Overage::default()).then_some(overage)
 }
 
 /// The agent's session, from the headers of Claude Code or of codex.

@@ -189,6 +189,24 @@ fn a_socket_and_a_loss_are_opaque_events() {
 }
 
 #[test]
+fn what_is_said_about_paid_use_is_kept() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/llm/anthropic-request-cut");
+    let Captured::Exchange(mut x) = captured(&folder) else { panic!("it is over HTTP") };
+    let plain = event(&Captured::Exchange(x.clone())).to_json();
+    assert_eq!(plain["entry"].get("overage"), None);
+    let headers = &mut x.response.as_mut().unwrap().headers.0;
+    headers.push(("Anthropic-RateLimit-Unified-Overage-Status".into(), "rejected".into()));
+    headers.push(("anthropic-ratelimit-unified-overage-disabled-reason".into(), "org_level_disabled".into()));
+    let got = event(&Captured::Exchange(x)).to_json();
+    assert_eq!(
+        got["entry"]["overage"],
+        json!({"status": "rejected", "disabledReason": "org_level_disabled"})
+    );
+    let read = crate::activity::Event::from_json(&got).unwrap();
+    assert_eq!(read.to_json(), got);
+}
+
+#[test]
 fn hashes_of_bodies_that_were_too_long_are_kept() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/llm/anthropic-request-cut");
     let Captured::Exchange(mut x) = captured(&folder) else { panic!("it is over HTTP") };

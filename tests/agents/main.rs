@@ -1,0 +1,6 @@
+//! Agents as members of a team, as a user meets them: the real binary, a real broker, and scripts as agents.
+#![cfg(test)]
+mod doctor;
+// For clippy: what is under cfg(test) may unwrap.
+#[cfg(test)]
+mod team;
