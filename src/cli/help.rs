@@ -35,6 +35,7 @@ pub fn overview() -> Result<u8, Error> {
         (Group::Team, "team", "who is in the team, what is to do, what is said"),
         (Group::Operate, "operate", "the broker that a team shares, its databases, this machine"),
         (Group::Help, "help", "the manual"),
+        (Group::Programs, "programs", "what agents start by themselves"),
     ] {
         let mut words: Vec<&str> = Vec::new();
         for verb in VERBS.iter().filter(|verb| verb.group == group) {

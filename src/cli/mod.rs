@@ -12,6 +12,8 @@ mod error;
 pub mod flags;
 pub mod format;
 pub mod help;
+mod hook;
+mod mcp_bridge;
 pub mod mdoc;
 mod member;
 mod progress;
@@ -67,6 +69,8 @@ pub enum Group {
     Team,
     Operate,
     Help,
+    /// What agents start by themselves.
+    Programs,
 }
 
 /// Every verb, in the order of the overview.
@@ -90,6 +94,8 @@ pub const VERBS: &[&Verb] = &[
     &prune_traces::VERB,
     &doctor::VERB,
     &help::VERB,
+    &mcp_bridge::VERB,
+    &hook::VERB,
 ];
 
 const SUCCESS_OR_FAILURE: &[(&str, &str)] =

@@ -4,7 +4,9 @@
 //! socket ([`server`]) in frames ([`ipc`]). The session answers with [`tools`], which know the broker's routes.
 //! Comes in: the agent's lines, the broker's answers. Goes out: answers, notifications. It opens no socket but that
 //! one, and never decides what the agent is told: that is the session's, through [`Handler`].
+pub mod bridge;
 mod handler;
+pub mod hook;
 pub mod ipc;
 mod lines;
 pub mod server;
