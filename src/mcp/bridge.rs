@@ -144,7 +144,7 @@ impl Bridge {
                     match line {
                         Ok(line) => self.hear(&line)?,
                         Err(_) => {
-                            answer(&Value::Null, Err(error(NO_REQUEST, &BadFrame::TooLong.to_string())))?
+                            answer(&Value::Null, Err(error(NO_REQUEST, &BadFrame::TooLong.to_string())))?;
                         }
                     }
                 }
