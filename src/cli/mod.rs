@@ -22,6 +22,7 @@ mod push;
 mod qr;
 mod roster;
 mod rotate;
+mod rows;
 mod run;
 mod serve;
 mod setup;

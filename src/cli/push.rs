@@ -7,6 +7,7 @@ use super::error::Error;
 use super::flags::{Flag, Operands, Parsed};
 use super::{Group, SUCCESS_OR_FAILURE, Verb, broker, text};
 use crate::client::segment;
+use crate::team::Level;
 
 pub const VERB: Verb = Verb {
     name: "push",
@@ -34,8 +35,6 @@ pub const VERB: Verb = Verb {
     run,
 };
 
-const LEVELS: [&str; 6] = ["debug", "info", "notice", "warning", "error", "critical"];
-
 /// The longest body that a broker takes, in characters; of standard input a little more is read, to be refused there.
 const MOST: u64 = 4 * 65_536 + 1;
 
@@ -52,7 +51,7 @@ fn run(parsed: &Parsed) -> Result<u8, Error> {
         }
         _ => {}
     }
-    let known = |text: &str| LEVELS.contains(&text).then(|| text.to_string());
+    let known = |text: &str| Level::NAMES.contains(&text).then(|| text.to_string());
     let level = parsed.read("level", "it is none of the levels that --help names", known)?;
     let mut message = json!({"body": body(parsed, verb)?, "level": level.as_deref().unwrap_or("info")});
     if let Some(title) = parsed.text("title")? {

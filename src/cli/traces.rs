@@ -1,7 +1,5 @@
 //! `ac7 traces`: recorded calls, as a table or as JSON Lines; `ac7 traces show`: one of them.
-use std::fmt::Display;
 use std::io::{self, Write};
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -10,9 +8,11 @@ use serde_json::Value;
 
 use super::error::Error;
 use super::flags::{Flag, Operands, Parsed};
+use super::rows::{self, Fresh, Remote, Rows};
+use super::source::{self, Source};
 use super::terminal::{self, Screen};
 use super::view::{self, Line, Table};
-use super::{Group, SUCCESS_OR_FAILURE, Verb, text};
+use super::{Group, SUCCESS_OR_FAILURE, Verb, broker, text};
 use crate::activity::{Event, KINDS};
 use crate::store;
 use crate::store::activity::{Query, Reader, Row};
@@ -33,20 +33,24 @@ pub const VERB: Verb = Verb {
     group: Group::Read,
     summary: "List recorded calls, or follow new ones",
     operands: Operands::None,
-    flags: &[&[
-        DB,
-        Flag::value("kind", "KIND", "Only llm_exchange, opaque_http, objective_open or objective_close")
-            .many(),
-        Flag::value("since", "WHEN", "Not before: 2h, 2026-11-21T10:00"),
-        Flag::value("until", "WHEN", "Not after"),
-        Flag::value("session", "ID|last", "Only a session whose id begins with ID, or the last one"),
-        Flag::value("model", "GLOB", "Only calls of models whose name matches, as claude-*"),
-        Flag::value("grep", "TEXT", "Only what contains TEXT, in any case"),
-        Flag::switch("errors", "Only what failed"),
-        Flag::value("limit", "N", "The last N rows, up to 1000000").or("50"),
-        Flag::switch("json", "One JSON object a line"),
-        Flag::switch("follow", "Then wait for new rows and show them"),
-    ]],
+    flags: &[
+        &[
+            Flag::value("kind", "KIND", "Only llm_exchange, opaque_http, objective_open or objective_close")
+                .many(),
+            Flag::value("since", "WHEN", "Not before: 2h, 2026-11-21T10:00"),
+            Flag::value("until", "WHEN", "Not after"),
+            Flag::value("session", "ID|last", "Only a session whose id begins with ID, or the last one"),
+            Flag::value("member", "NAME", "Only this member's; of a broker, instead of your own"),
+            Flag::value("objective", "ID", "Only what was done for this objective, by everybody who had it"),
+            Flag::value("model", "GLOB", "Only calls of models whose name matches, as claude-*"),
+            Flag::value("grep", "TEXT", "Only what contains TEXT, in any case"),
+            Flag::switch("errors", "Only what failed"),
+            Flag::value("limit", "N", "The last N rows, up to 1000000").or("50"),
+            Flag::switch("json", "One JSON object a line"),
+            Flag::switch("follow", "Then wait for new rows and show them"),
+        ],
+        source::FLAGS,
+    ],
     examples: &[
         ("ac7 traces --session last", "what the last session did"),
         ("ac7 traces --since 2h --errors", "what went wrong in the last two hours"),
@@ -62,12 +66,15 @@ pub const SHOW: Verb = Verb {
     group: Group::Read,
     summary: "Show one recorded call",
     operands: Operands::One("ID"),
-    flags: &[&[
-        DB,
-        Flag::switch("full", "Fold nothing: the whole system prompt, tools and messages"),
-        Flag::switch("raw", "The entry's JSON instead"),
-        Flag::switch("no-pager", "Write to the terminal directly"),
-    ]],
+    flags: &[
+        &[
+            Flag::switch("full", "Fold nothing: the whole system prompt, tools and messages"),
+            Flag::switch("raw", "The entry's JSON instead"),
+            Flag::switch("no-pager", "Write to the terminal directly"),
+            Flag::value("member", "NAME", "Whose row it is; of a broker, if it is not your own"),
+        ],
+        source::FLAGS,
+    ],
     examples: &[
         ("ac7 traces show 42", "call 42, with what was new in it"),
         ("ac7 traces show 42 --raw", "the same as JSON, for a program"),
@@ -81,7 +88,6 @@ pub const SHOW: Verb = Verb {
 /// What a list was asked for.
 #[derive(Debug, PartialEq)]
 struct ListOptions {
-    db: Database,
     query: Query,
     last_session: bool,
     json: bool,
@@ -142,12 +148,13 @@ fn list_options(parsed: &Parsed, zone: &Zone, now: u64) -> Result<ListOptions, E
     let session = parsed.text("session")?;
     let last_session = session.as_deref() == Some("last");
     Ok(ListOptions {
-        db: database(parsed, "traces")?,
         query: Query {
             kinds: parsed.read_all("kind", "it is none of the kinds that --help names", kind)?,
             from: parsed.read("since", MOMENT, when)?,
             to: parsed.read("until", MOMENT, when)?,
             session: session.filter(|_| !last_session),
+            member: parsed.text("member")?,
+            objective: parsed.text("objective")?,
             model: parsed.text("model")?,
             text: parsed.text("grep")?.filter(|text| !text.is_empty()),
             failed: parsed.has("errors"),
@@ -160,53 +167,71 @@ fn list_options(parsed: &Parsed, zone: &Zone, now: u64) -> Result<ListOptions, E
     })
 }
 
-fn failed(error: impl Display) -> Error {
-    Error::failed("traces", error)
+fn failed(error: impl Into<rows::Error>) -> Error {
+    let error = error.into();
+    Error::Failed { verb: VERB.name, what: error.to_string(), fix: error.fix() }
 }
 
 fn list(parsed: &Parsed) -> Result<u8, Error> {
     let screen = Screen::stdout();
     let mut options = list_options(parsed, &screen.zone, clock::now_ms())?;
-    let Some(reader) = open(&options)? else { return Ok(0) };
+    let (member, objective) = (options.query.member.clone(), options.query.objective.clone());
+    let rows = match source::of(parsed, VERB.name)? {
+        Source::Database(db) => match open(&db, options.follow)? {
+            Some(reader) => Rows::Database(Box::new(reader)),
+            None => return Ok(0),
+        },
+        Source::Broker(client) => {
+            // An objective's rows are of several members: no stream has them all.
+            if options.follow && member.is_none() && objective.is_some() {
+                let why = "--follow takes one member's rows".to_string();
+                return Err(Error::Refused { verb: VERB.name, why, fix: "--member NAME" });
+            }
+            let remote = Remote::new(client, member.as_deref(), objective.as_deref());
+            Rows::Broker(Box::new(remote.map_err(broker::failed(VERB.name))?))
+        }
+    };
     if options.last_session {
-        options.query.session = reader.last_session(None).map_err(failed)?;
+        options.query.session = rows.last_session(member.as_deref()).map_err(failed)?;
         if options.query.session.is_none() {
             say("no session is recorded");
             return Ok(0);
         }
     }
-    let seen = reader.last_id().map_err(failed)?;
-    let ids = newest(&reader, &options.query)?;
+    // Before the list: what is stored meanwhile is shown, and not twice.
+    let fresh = if options.follow { Some(rows.follow().map_err(failed)?) } else { None };
+    let ids = rows.newest(&options.query).map_err(failed)?;
     if ids.is_empty() && !options.follow {
         say("nothing matches");
         return Ok(0);
     }
     let mut printer = Printer { json: options.json, screen, table: None };
-    printer.print(&reader, &ids)?;
-    if options.follow {
-        follow(&reader, &options.query, &mut printer, seen)?;
+    printer.print(&rows, &ids)?;
+    match fresh {
+        Some(fresh) => follow(&rows, &options.query, &mut printer, fresh, ids.last().copied()),
+        None => Ok(0),
     }
-    Ok(0)
 }
 
-/// Print what is stored after row `seen`, until the process is interrupted or nobody reads any more.
-fn follow(reader: &Reader, query: &Query, printer: &mut Printer, mut seen: i64) -> Result<(), Error> {
+/// Print what comes, until the process is interrupted or nobody reads any more. Rows up to `shown` have been printed.
+fn follow(
+    rows: &Rows,
+    query: &Query,
+    printer: &mut Printer,
+    mut fresh: Fresh<'_>,
+    shown: Option<i64>,
+) -> Result<u8, Error> {
     loop {
-        thread::sleep(POLL);
-        let mut fresh = Vec::new();
-        let each = |row: Row| {
-            fresh.push((row.id, at(&row)));
-            ControlFlow::Continue(())
-        };
-        reader.follow(seen, None, each).map_err(failed)?;
-        seen = fresh.last().map_or(seen, |(id, _)| *id);
+        if fresh.polls() {
+            thread::sleep(POLL);
+        }
         let mut ids = Vec::new();
-        for (id, ts) in fresh {
-            if matches(reader, query, id, ts)? {
+        for (id, ts) in fresh.next_rows().map_err(failed)? {
+            if shown.is_none_or(|last| id > last) && matches(rows, query, id, ts)? {
                 ids.push(id);
             }
         }
-        printer.print(reader, &ids)?;
+        printer.print(rows, &ids)?;
     }
 }
 
@@ -215,10 +240,10 @@ fn say(what: &str) {
 }
 
 /// The database; `None`, after a word to the user, where nothing was ever recorded. To follow waits for it.
-fn open(options: &ListOptions) -> Result<Option<Reader>, Error> {
+fn open(db: &Database, follow: bool) -> Result<Option<Reader>, Error> {
     let mut told = false;
     loop {
-        match (Reader::open(options.db.path()), &options.db) {
+        match (Reader::open(db.path()), db) {
             (Ok(reader), _) => return Ok(Some(reader)),
             (Err(store::Error::Missing { .. }), Database::Usual(path)) => {
                 if !told {
@@ -228,45 +253,20 @@ fn open(options: &ListOptions) -> Result<Option<Reader>, Error> {
             }
             (Err(error), _) => return Err(failed(error)),
         }
-        if !options.follow {
+        if !follow {
             return Ok(None);
         }
         thread::sleep(POLL);
     }
 }
 
-/// The ids of the newest rows that match, oldest first. Rows can be long: they are read again one by one.
-fn newest(reader: &Reader, query: &Query) -> Result<Vec<i64>, Error> {
-    let (mut ids, mut query) = (Vec::new(), query.clone());
-    let most = query.limit;
-    while ids.len() < most {
-        query.limit = most - ids.len();
-        let each = |row: Row| {
-            ids.push(row.id);
-            ControlFlow::Continue(())
-        };
-        query.after = reader.list(&query, each).map_err(failed)?;
-        if query.after.is_none() {
-            break;
-        }
-    }
-    ids.reverse();
-    Ok(ids)
-}
-
-/// When the row's event happened.
-fn at(row: &Row) -> u64 {
-    let event: Option<Value> = serde_json::from_str(&row.event).ok();
-    event.and_then(|e| e.get("ts").and_then(Value::as_u64)).unwrap_or(row.created_at)
-}
-
 /// Whether a row is among those that a query asks for: the query itself is asked, for that one moment.
-fn matches(reader: &Reader, query: &Query, id: i64, ts: u64) -> Result<bool, Error> {
+fn matches(rows: &Rows, query: &Query, id: i64, ts: u64) -> Result<bool, Error> {
     if query.from.is_some_and(|from| ts < from) || query.to.is_some_and(|to| ts > to) {
         return Ok(false);
     }
     let then = Query { from: Some(ts), to: Some(ts), limit: MOST_LIMIT, ..query.clone() };
-    Ok(newest(reader, &then)?.contains(&id))
+    Ok(rows.newest(&then).map_err(failed)?.contains(&id))
 }
 
 /// Writes rows to standard output.
@@ -278,7 +278,7 @@ struct Printer {
 }
 
 impl Printer {
-    fn print(&mut self, reader: &Reader, ids: &[i64]) -> Result<(), Error> {
+    fn print(&mut self, rows: &Rows, ids: &[i64]) -> Result<(), Error> {
         if ids.is_empty() {
             return Ok(());
         }
@@ -286,7 +286,7 @@ impl Printer {
         let mut lines = Vec::new();
         for id in ids {
             // A row that is gone was pruned meanwhile.
-            let Some(row) = reader.get(*id).map_err(failed)? else { continue };
+            let Some(row) = rows.get(*id).map_err(failed)? else { continue };
             if self.json {
                 writeln!(out, "{}", json_line(&row))?;
             } else {
@@ -339,11 +339,19 @@ fn show(parsed: &Parsed) -> Result<u8, Error> {
         let why = format!("bad ID: {}: it is not a number", typed.to_string_lossy().escape_default());
         return Err(Error::Refused { verb, why, fix: "ac7 traces lists the ids" });
     };
-    let db = database(parsed, verb)?;
-    let row =
-        Reader::open(db.path()).and_then(|reader| reader.get(id)).map_err(|e| Error::failed(verb, e))?;
-    let Some(row) = row else {
-        let what = format!("no such row: {id}: {}", terminal::path(db.path()));
+    let (rows, place) = match source::of(parsed, verb)? {
+        Source::Database(db) => {
+            let reader = Reader::open(db.path()).map_err(|e| Error::failed(verb, e))?;
+            (Rows::Database(Box::new(reader)), terminal::path(db.path()))
+        }
+        Source::Broker(client) => {
+            let place = client.url().to_string();
+            let remote = Remote::new(client, parsed.text("member")?.as_deref(), None);
+            (Rows::Broker(Box::new(remote.map_err(broker::failed(verb))?)), place)
+        }
+    };
+    let Some(row) = rows.get(id).map_err(|e| Error::failed(verb, e))? else {
+        let what = format!("no such row: {id}: {place}");
         return Err(Error::Failed { verb, what, fix: Some("ac7 traces lists the ids".to_string()) });
     };
     let text = if parsed.has("raw") {
@@ -383,13 +391,15 @@ mod tests {
     #[test]
     fn filters_become_a_query() {
         let line = "--db x --kind llm_exchange --kind opaque_http --since 2h --until 2026-11-21T10:00Z --session 9f3c \
-                    --model claude-* --grep Err --errors --limit 7 --json --follow";
+                    --member ann --objective o1 --model claude-* --grep Err --errors --limit 7 --json --follow";
         let options = read(line).unwrap();
         let want = Query {
             kinds: vec!["llm_exchange".into(), "opaque_http".into()],
             from: Some(NOW - 7_200_000),
             to: Some(1_795_255_200_000),
             session: Some("9f3c".into()),
+            member: Some("ann".into()),
+            objective: Some("o1".into()),
             model: Some("claude-*".into()),
             text: Some("Err".into()),
             failed: true,
@@ -397,7 +407,6 @@ mod tests {
             ..Query::default()
         };
         assert_eq!(options.query, want);
-        assert_eq!(options.db, Database::Named("x".into()));
         assert!(options.json && options.follow && !options.last_session);
         let plain = read("--db x").unwrap();
         assert_eq!(plain.query, Query { limit: 50, ..Query::default() });
