@@ -11,6 +11,9 @@ pub const ACCESS: &[Flag] = &[
     Flag::value("ca-cert", "FILE", "Trust the PEM certificates in FILE too").or("$AC7_CA_CERT"),
 ];
 
+/// The same without a token, for those who have none.
+pub const PLACE: &[Flag] = &[ACCESS[0], ACCESS[2]];
+
 /// Where the broker is and what opens it, from [`ACCESS`], the environment and auth.json.
 ///
 /// # Errors

@@ -6,8 +6,10 @@
 mod broker;
 mod capture;
 mod check;
+mod connect;
 mod doctor;
 mod enroll;
+mod enroll_requests;
 mod error;
 pub mod flags;
 pub mod format;
@@ -89,6 +91,11 @@ pub const VERBS: &[&Verb] = &[
     &roster::VERB,
     &rotate::VERB,
     &enroll::VERB,
+    &connect::VERB,
+    &enroll_requests::VERB,
+    &enroll_requests::LIST,
+    &enroll_requests::APPROVE,
+    &enroll_requests::REJECT,
     &push::VERB,
     &serve::VERB,
     &check::VERB,

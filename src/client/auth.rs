@@ -52,7 +52,7 @@ impl Access {
 }
 
 /// One saved login.
-struct Entry {
+pub(super) struct Entry {
     url: String,
     token: String,
     ca_cert: Option<String>,
@@ -107,7 +107,7 @@ pub fn from_environment(flags: &Given) -> Result<Access, Error> {
 }
 
 /// The logins of auth.json: `{schema: 1, entries: [{url, token, savedAt, caCert?}]}`.
-fn entries(text: &str) -> Result<Vec<Entry>, String> {
+pub(super) fn entries(text: &str) -> Result<Vec<Entry>, String> {
     // The parser's message gives line and column and never quotes the text.
     let value: Value = serde_json::from_str(text).map_err(|e| format!("is not JSON: {e}"))?;
     let at = Reader::new(&value);

@@ -102,9 +102,9 @@ impl Error {
             Error::NoToken { near: Some(url) } => Some(format!(
                 "auth.json has a token for {url}, which differs in its trailing slash alone: use --url {url}"
             )),
-            Error::NoToken { near: None } => {
-                Some("pass the token you were given with --token or AC7_TOKEN".to_string())
-            }
+            Error::NoToken { near: None } => Some(
+                "`ac7 connect` enrolls this device, or pass a token with --token or AC7_TOKEN".to_string(),
+            ),
             Error::Trust(why) => Some(why.fix().to_string()),
             Error::Answered { failure: Failure::Status(403, _), .. } => None,
             Error::Briefing { failure, url }
@@ -184,7 +184,9 @@ impl Failure {
             Failure::WrongName => "name the broker in --url as its certificate does",
             Failure::OutOfDate => "renew the certificate, or correct the clock",
             Failure::NotTls => "try the URL with http://, or the broker's HTTPS port",
-            Failure::Status(401 | 403, _) => "pass a valid token with --token or AC7_TOKEN",
+            Failure::Status(401 | 403, _) => {
+                "pass a valid token with --token or AC7_TOKEN, or get one with `ac7 connect`"
+            }
             Failure::TimedOut | Failure::Closed | Failure::NoHost | Failure::Other(_) => {
                 return Some(format!("check with `curl {}/healthz`", url.trim_end_matches('/')));
             }

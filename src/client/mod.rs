@@ -1,19 +1,23 @@
 //! The broker's HTTP client: where the broker is, how we prove who we are, and what may go wrong on the way.
 //!
-//! Comes in: flags, environment and auth.json; bodies to send. Goes out: answers, or one [`Error`] whose text the
-//! user sees. It follows no redirect, obeys no proxy that its caller did not hand it (ours would catch it inside an
+//! Comes in: flags, environment and auth.json; bodies to send. Goes out: answers, a login in auth.json, or one [`Error`]
+//! whose text the user sees. It follows no redirect, obeys no proxy that its caller did not hand it (ours would catch it inside an
 //! agent's environment), has no switch that turns certificate checks off, and puts no token into an error or a log.
 pub mod auth;
 mod backoff;
 mod calls;
+mod enrolment;
 mod error;
 mod events;
+mod logins;
 mod proxy;
 
 pub use backoff::Backoff;
 pub use calls::segment;
+pub use enrolment::{Asked, SLOWER, Told};
 pub use error::{Error, Failure};
 pub use events::{Events, StreamEvent};
+pub use logins::{Login, Logins};
 pub use proxy::CallerProxy;
 
 use std::io::Read;
@@ -253,7 +257,7 @@ impl Client {
         serde_json::from_slice(&answer.body).map_err(|_| self.bad_answer(path))
     }
 
-    fn bad_answer(&self, path: &'static str) -> Error {
+    fn bad_answer(&self, path: &str) -> Error {
         Error::BadAnswer { url: self.url.clone(), path: path.to_string() }
     }
 }

@@ -17,6 +17,14 @@ pub fn login_name() -> String {
     name.chars().take(128).map(fit).collect()
 }
 
+/// The login name and the host's, as in `ann@box`.
+#[must_use]
+pub fn at_host() -> String {
+    let system = rustix::system::uname();
+    let plain = |c: char| if c.is_control() { '-' } else { c };
+    format!("{}@{}", login_name(), system.nodename().to_string_lossy()).chars().map(plain).collect()
+}
+
 fn in_passwd(passwd: &str, uid: u32) -> Option<String> {
     passwd.lines().find_map(|line| {
         let mut fields = line.split(':');
@@ -36,5 +44,6 @@ mod tests {
             assert_eq!(in_passwd(passwd, uid).as_deref(), want);
         }
         assert!(!login_name().is_empty());
+        assert!(at_host().starts_with(&format!("{}@", login_name())));
     }
 }
