@@ -1,7 +1,7 @@
 //! Reading JSON by hand, with the path of whatever is wrong.
 use std::fmt;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// A field that is missing or is not what it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,6 +120,14 @@ impl<'a> Reader<'a> {
             return Ok(text);
         }
         Err(self.invalid(&format!("is not one of {}", allowed.join(", "))))
+    }
+
+    /// The fields of the object here.
+    ///
+    /// # Errors
+    /// Absent, or not an object.
+    pub fn object(&self) -> Result<Map<String, Value>, Invalid> {
+        self.expect(self.value.and_then(Value::as_object).cloned(), "an object")
     }
 
     /// The elements of the array here.

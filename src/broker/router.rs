@@ -8,8 +8,8 @@ use super::call::{Answer, Call, Failure};
 use super::certificate::LiveCertificate;
 use super::editor::Editor;
 use super::handlers::{
-    activity, briefing, enroll, files, health, history, members, presence, push, reload, roster, session,
-    subscribe, team, tokens,
+    activity, briefing, enroll, files, health, history, members, objectives, presence, push, reload, roster,
+    session, subscribe, team, tokens,
 };
 use super::hub::Hub;
 use super::live::LiveTeam;
@@ -71,6 +71,31 @@ const ROUTES: &[Route] = &[
     Route { method: "POST", pattern: "/push", handler: Handler::Member(push::post) },
     Route { method: "GET", pattern: "/subscribe", handler: Handler::Member(subscribe::get) },
     Route { method: "GET", pattern: "/history", handler: Handler::Member(history::get) },
+    Route { method: "GET", pattern: "/objectives", handler: Handler::Member(objectives::list) },
+    Route { method: "POST", pattern: "/objectives", handler: Handler::Member(objectives::create) },
+    Route { method: "GET", pattern: "/objectives/:id", handler: Handler::Member(objectives::get) },
+    Route { method: "PATCH", pattern: "/objectives/:id", handler: Handler::Member(objectives::update) },
+    Route {
+        method: "POST",
+        pattern: "/objectives/:id/complete",
+        handler: Handler::Member(objectives::complete),
+    },
+    Route { method: "POST", pattern: "/objectives/:id/cancel", handler: Handler::Member(objectives::cancel) },
+    Route {
+        method: "POST",
+        pattern: "/objectives/:id/reassign",
+        handler: Handler::Member(objectives::reassign),
+    },
+    Route {
+        method: "POST",
+        pattern: "/objectives/:id/watchers",
+        handler: Handler::Member(objectives::watch),
+    },
+    Route {
+        method: "POST",
+        pattern: "/objectives/:id/discuss",
+        handler: Handler::Member(objectives::discuss),
+    },
     Route { method: "POST", pattern: "/session/totp", handler: Handler::Stranger(session::login) },
     Route { method: "GET", pattern: "/session", handler: Handler::Member(session::get) },
     Route { method: "POST", pattern: "/session/logout", handler: Handler::Member(session::logout) },

@@ -97,7 +97,7 @@ impl Message {
             title: at.field("title").optional(Reader::string)?,
             body: at.field("body").string()?,
             level: Level::read(&at.field("level"))?,
-            data: at.field("data").optional(object)?.unwrap_or_default(),
+            data: at.field("data").optional(Reader::object)?.unwrap_or_default(),
             attachments: list(&at.field("attachments"), usize::MAX, Attachment::read)?,
         })
     }
@@ -137,7 +137,7 @@ impl Post {
             title: at.field("title").optional(|r| r.text(0, 200))?,
             body: at.field("body").text(1, 65536)?,
             level: at.field("level").optional(Level::read)?.unwrap_or(Level::Info),
-            data: data.optional(object)?.unwrap_or_default(),
+            data: data.optional(Reader::object)?.unwrap_or_default(),
             attachments: list(&at.field("attachments"), MOST_ATTACHMENTS, Attachment::read)?,
         };
         if Value::Object(post.data.clone()).to_string().len() > MOST_DATA {
@@ -169,11 +169,6 @@ impl Post {
         let Post { to, title, body, level, data, attachments } = self;
         Message { id, ts, to, from: from.map(str::to_string), title, body, level, data, attachments }
     }
-}
-
-fn object(at: &Reader<'_>) -> Result<Map<String, Value>, Invalid> {
-    let map = at.present().and_then(Value::as_object);
-    map.cloned().ok_or_else(|| at.invalid("is not an object"))
 }
 
 #[cfg(test)]

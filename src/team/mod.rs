@@ -6,11 +6,15 @@
 //! requests checks every limit, and names the field that breaks one.
 mod attachment;
 mod channel;
+pub mod lifecycle;
 mod message;
+pub mod notice;
+mod objective;
 
 pub use attachment::{Attachment, MOST_ATTACHMENTS, valid_path};
 pub use channel::GENERAL;
 pub use message::{Level, Message, Post, THREAD};
+pub use objective::{Action, EventKind, NewObjective, Objective, ObjectiveEvent, Status, discussion};
 
 use crate::activity::{Invalid, Reader};
 

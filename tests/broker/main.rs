@@ -14,6 +14,7 @@ mod https;
 mod identity;
 mod life;
 mod messages;
+mod objectives;
 mod operate;
 // For clippy: what is under cfg(test) may unwrap.
 #[cfg(test)]

@@ -5,15 +5,22 @@ use super::{fields, teammate, teammates};
 use crate::broker::call::{Answer, Failure};
 use crate::broker::prompt;
 use crate::broker::router::Authorized;
+use crate::store::main::Wanted;
+use crate::team::{Objective, Status};
 
-/// The caller, its composed prompt as `instructions`, the team, the teammates (the caller among them).
+/// The caller, its composed prompt as `instructions`, the team, the teammates (the caller among them), and what is asked
+/// of it: what is active, then what is blocked.
 pub fn get(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
     let (team, member) = (&at.caller.team, at.caller.member());
     let mut out = fields(teammate(team, member));
     out.insert("instructions".into(), json!(prompt::compose(team, member)));
     out.insert("team".into(), team.team.to_json());
     out.insert("teammates".into(), teammates(team));
-    // The activity database knows when objectives were opened, not what they are; the main one will.
-    out.insert("openObjectives".into(), json!([]));
+    let mut open = Vec::new();
+    for status in [Status::Active, Status::Blocked] {
+        let wanted = Wanted { assignee: Some(&member.name), status: Some(status), ..Wanted::default() };
+        open.extend(at.service.main.objectives(wanted)?.iter().map(Objective::to_json));
+    }
+    out.insert("openObjectives".into(), json!(open));
     Ok(Answer::json(200, &Value::Object(out)))
 }

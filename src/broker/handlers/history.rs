@@ -3,6 +3,7 @@ use std::io::{self, Read};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use super::objectives::takes_part;
 use crate::activity::Invalid;
 use crate::broker::call::{Answer, Body, Failure};
 use crate::broker::router::Authorized;
@@ -13,17 +14,24 @@ use crate::team::GENERAL;
 /// The answer is read from the database in pieces of about so many bytes: 500 messages can be long ones.
 const PIECE: usize = 256 << 10;
 
-/// All that the caller sent or was sent, or only what is `with` another.
+/// All that the caller sent or was sent, or only what is `with` another, in a `channel`, or about an `objective`.
 ///
 /// `before` is a time, or a message's id: several messages may have the same time.
 pub fn get(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
     let query = &at.call.query;
-    let within = match (query.get("with"), query.get("channel")) {
-        (Some(_), Some(_)) => return Err(Failure::bad("there is with or channel, not both")),
-        (Some(other), None) => Within::With(other),
-        (None, Some(GENERAL)) => Within::Everyone,
-        (None, Some(slug)) => return Err(Failure::NotFound(format!("there is no channel {slug}"))),
-        (None, None) => Within::All,
+    let within = match (query.get("with"), query.get("channel"), query.get("objective")) {
+        (None, None, None) => Within::All,
+        (Some(other), None, None) => Within::With(other),
+        (None, Some(GENERAL), None) => Within::Everyone,
+        (None, Some(slug), None) => return Err(Failure::NotFound(format!("there is no channel {slug}"))),
+        (None, None, Some(id)) => {
+            let found = at.service.main.objective(id)?;
+            let (objective, _) =
+                found.ok_or_else(|| Failure::NotFound(format!("there is no objective {id}")))?;
+            takes_part(at, &objective, "reading about an objective in which one takes no part")?;
+            Within::Objective(id)
+        }
+        _ => return Err(Failure::bad("there is one of with, channel and objective, not two")),
     };
     let before = match query.get("before") {
         None => Before::Now,

@@ -8,6 +8,7 @@ pub mod files;
 pub mod health;
 pub mod history;
 pub mod members;
+pub mod objectives;
 pub mod presence;
 pub mod push;
 pub mod reload;

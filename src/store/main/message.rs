@@ -44,6 +44,12 @@ pub(super) enum Place<'a> {
     Two(&'a str),
     /// A channel's row, and who is in it.
     Channel(i64, Vec<String>),
+    /// An objective's row, its audience, and who only finds it in the history.
+    Objective {
+        id: i64,
+        to: Vec<String>,
+        quiet: &'a [String],
+    },
 }
 
 impl Store {
@@ -105,9 +111,10 @@ pub(super) fn insert(
     let ts = last.filter(|last| (now_ms..=now_ms.saturating_add(STEP_BACK_MS)).contains(last));
     let message = post.stamped(random::uuid(), ts.unwrap_or(now_ms), from);
     let (everyone, channel, objective) = match &place {
-        Place::Everyone => (true, None, None::<i64>),
+        Place::Everyone => (true, None, None),
         Place::Two(_) => (false, None, None),
         Place::Channel(id, _) => (false, Some(*id), None),
+        Place::Objective { id, .. } => (false, None, Some(*id)),
     };
     let data = Value::Object(message.data.clone()).to_string();
     tx.prepare(
@@ -148,6 +155,12 @@ pub(super) fn insert(
                 echo = Some(from.to_string());
             }
             Recipients::Members(vec![to.to_string()])
+        }
+        Place::Objective { to, quiet, .. } => {
+            to.iter().try_for_each(|member| deliver(member, None, false))?;
+            let own = from.into_iter().chain(quiet.iter().map(String::as_str));
+            own.into_iter().try_for_each(|member| deliver(member, None, true))?;
+            Recipients::Members(to)
         }
     };
     Ok(Sent { message, to, echo })

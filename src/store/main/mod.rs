@@ -7,8 +7,11 @@ mod attachment;
 mod enrolment;
 mod inbox;
 mod message;
+mod objective;
 mod schema;
 mod session;
+#[cfg(test)]
+mod team_tests;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -17,6 +20,7 @@ mod totp;
 pub use enrolment::{Begun, Enrolment, LIFE_MS, Polled, Reserved, Undecided};
 pub use inbox::{Before, Within};
 pub use message::{NoPost, Recipients, Sent};
+pub use objective::{Changed, Wanted};
 pub use session::Session;
 pub use totp::{Attempt, Tries};
 
@@ -123,6 +127,7 @@ impl Store {
             session::end_all(tx, member, None)?;
             totp::forget(tx, member)?;
             message::forget(tx, member)?;
+            objective::forget(tx, member)?;
             files::forget(tx, member)
         })
     }

@@ -133,7 +133,7 @@ CREATE TABLE objective_event (
                                        'watcher_added', 'watcher_removed')),
     payload TEXT NOT NULL
 ) STRICT;
-CREATE INDEX objective_event_objective ON objective_event (objective, kind);
+CREATE INDEX objective_event_objective ON objective_event (objective);
 CREATE TABLE message (
     id INTEGER PRIMARY KEY,
     uid TEXT NOT NULL UNIQUE,
