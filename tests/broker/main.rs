@@ -20,3 +20,4 @@ mod operate;
 #[cfg(test)]
 mod rig;
 mod streams;
+mod tools;
