@@ -238,6 +238,38 @@ fn says_what_is_new_in_a_call() {
     assert_eq!(continues(ids[3]), Some((ids[2], 5)));
     assert_eq!(continues(ids[4]), None, "another session");
     assert_eq!(continues(ids[6]), Some((ids[3], 7)), "not the fork in between");
+
+    let (mut brief, mut followed) = (Vec::new(), Vec::new());
+    let query = Query { limit: 100, ..Query::default() };
+    let each = |row: Row| {
+        brief.push((row.id, serde_json::from_str::<Value>(&row.event).unwrap()));
+        ControlFlow::Continue(())
+    };
+    assert_eq!(reader.list_brief(&query, each).unwrap(), None);
+    brief.reverse();
+    reader
+        .follow_brief(0, None, |row| {
+            followed.push((row.id, serde_json::from_str(&row.event).unwrap()));
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    brief.sort_by_key(|(id, _)| *id);
+    assert_eq!(followed, brief);
+    for ((id, brief), event) in brief.iter().zip(&events) {
+        let whole: Value = serde_json::from_str(event).unwrap();
+        let (messages, about) = (&whole["entry"]["request"]["messages"], &brief["brief"]);
+        let earlier = continues(*id).map_or(0, |(_, shared)| shared);
+        let from = usize::try_from(earlier).unwrap();
+        assert_eq!((&about["earlier"], &about["tools"]), (&json!(earlier), &json!(2)), "{id}");
+        assert_eq!(about["continues"], json!(continues(*id).map(|(id, _)| id)), "{id}");
+        assert_eq!(about["messages"], messages.as_array().unwrap().len(), "{id}");
+        let new = brief["entry"]["request"]["messages"].as_array().unwrap();
+        assert_eq!(new.len(), messages.as_array().unwrap().len() - from, "{id}");
+        let text = |message: &Value| message["content"][0]["text"].clone();
+        assert_eq!(new.first().map(text), messages.get(from).map(text), "{id}");
+        assert_eq!(brief["entry"]["response"]["usage"], whole["entry"]["response"]["usage"]);
+        assert!(brief.to_string().len() < 4000, "{brief}");
+    }
 }
 
 #[test]

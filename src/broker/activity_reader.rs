@@ -43,6 +43,15 @@ impl Readers {
     }
 }
 
+/// In which form rows are given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Form {
+    /// Whether the client knows every kind of model call.
+    pub typed: bool,
+    /// Whether rows are for a list that shows a line each: see [`Reader::list_brief`].
+    pub brief: bool,
+}
+
 /// The wire JSON of a row. Unless `typed`, a kind of model call that older clients do not know is given as
 /// `opaque_http`, since their schema refuses the whole list otherwise.
 #[must_use]
@@ -54,19 +63,24 @@ pub fn row_json(row: &Row, typed: bool) -> String {
     format!("{{\"id\":{id},\"memberName\":{member},\"event\":{event},\"createdAt\":{created}}}")
 }
 
-/// The rows of `member` that were stored after row `after`, as server-sent events: as many as a piece has, at least one
-/// if there is one.
+/// The rows of `member`, or of all, that were stored after row `after`, as server-sent events: as many as a piece has,
+/// at least one if there is one.
 ///
 /// # Errors
 /// As [`Readers::with`].
-pub fn events(readers: &Readers, member: &str, after: i64, typed: bool) -> Result<Piece, Error> {
+pub fn events(readers: &Readers, member: Option<&str>, after: i64, form: Form) -> Result<Piece, Error> {
     let mut piece = Piece::after(after);
     readers.with(|reader| {
-        reader.follow(after, Some(member), |row| {
-            piece.push(row.id, &row_json(&row, typed));
+        let each = |row: Row| {
+            piece.push(row.id, &row_json(&row, form.typed));
             piece.more = piece.is_full();
             if piece.more { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })
+        };
+        if form.brief {
+            reader.follow_brief(after, member, each)
+        } else {
+            reader.follow(after, member, each)
+        }
     })?;
     Ok(piece)
 }
@@ -77,7 +91,7 @@ pub struct Listing {
     readers: Arc<Readers>,
     /// What is still to be listed.
     query: Query,
-    typed: bool,
+    form: Form,
     /// Text that has not been given out: `text[given..]`.
     text: Vec<u8>,
     given: usize,
@@ -90,9 +104,9 @@ impl Listing {
     ///
     /// # Errors
     /// As [`Readers::with`].
-    pub fn start(readers: Arc<Readers>, query: Query, typed: bool) -> Result<Listing, Error> {
+    pub fn start(readers: Arc<Readers>, query: Query, form: Form) -> Result<Listing, Error> {
         let text = b"{\"activity\":[".to_vec();
-        let mut listing = Listing { readers, query, typed, text, given: 0, first: true, done: false };
+        let mut listing = Listing { readers, query, form, text, given: 0, first: true, done: false };
         listing.piece()?;
         Ok(listing)
     }
@@ -105,17 +119,18 @@ impl Listing {
 
     fn piece(&mut self) -> Result<(), Error> {
         let (mut rows, mut cut) = (0, false);
-        let (text, first, typed) = (&mut self.text, &mut self.first, self.typed);
+        let (text, first, form) = (&mut self.text, &mut self.first, self.form);
         let next = self.readers.with(|reader| {
-            reader.list(&self.query, |row| {
+            let each = |row: Row| {
                 if !std::mem::take(first) {
                     text.push(b',');
                 }
-                text.extend_from_slice(row_json(&row, typed).as_bytes());
+                text.extend_from_slice(row_json(&row, form.typed).as_bytes());
                 rows += 1;
                 cut = text.len() >= PIECE;
                 if cut { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-            })
+            };
+            if form.brief { reader.list_brief(&self.query, each) } else { reader.list(&self.query, each) }
         })?;
         self.query.limit -= rows;
         match next {

@@ -44,21 +44,23 @@ use std::time::Duration;
 use activity_reader::Readers;
 use activity_writer::ActivityWriter;
 use certificate::LiveCertificate;
-use edge::Edge;
+use edge::{Edge, Porter};
 use editor::Editor;
 use hub::Hub;
 use live::{LiveTeam, Watch};
 use presence::Presence;
 use router::Service;
-use server::Server;
+use server::{Answering, Server};
 use uploads::Uploads;
 use uses::{Keeper, Uses};
 
-use crate::identity;
+use crate::http1::Headers;
+use crate::identity::{self, hash_of};
 use crate::store;
 use crate::store::activity::Parser;
 use crate::store::files::{self, Files};
 use crate::store::main::Store;
+use crate::sys::clock::now_ms;
 use crate::tls::{BadIdentity, server_config};
 
 /// How long requests in work may take when the broker stops.
@@ -82,6 +84,39 @@ pub struct Config {
     pub activity_db: PathBuf,
     pub limits: Limits,
     pub log: Log,
+}
+
+/// What the edge asks.
+struct Door {
+    /// The host that the broker was told to listen on.
+    bound: String,
+    team: Arc<LiveTeam>,
+    /// Knows the sessions.
+    main: Arc<Store>,
+}
+
+impl Porter for Door {
+    fn host_allowed(&self, value: &str) -> bool {
+        edge::allowed(value, &self.bound, &self.team.current().hosts)
+    }
+
+    /// A session whose place is lost for a moment is none.
+    fn is_member(&self, headers: &Headers) -> bool {
+        match headers.get("authorization") {
+            Some(value) => {
+                let known = |token| self.team.current().authenticate(token, now_ms()).is_some();
+                auth::bearer(value).is_some_and(known)
+            }
+            None => headers.get("cookie").and_then(auth::cookie_of).is_some_and(|text| {
+                let session = self.main.session(&hash_of(text), now_ms());
+                session.is_ok_and(|session| session.is_some())
+            }),
+        }
+    }
+
+    fn file_bytes(&self) -> usize {
+        self.team.settings().files.max_bytes
+    }
 }
 
 /// A running broker. [`Broker::stop`] ends it; dropping it does not.
@@ -176,7 +211,7 @@ impl Broker {
         let main = Arc::new(Store::open(&config.db)?);
         let presence = Arc::new(Presence::default());
         let files = Arc::new(Files::open(main.clone(), &config.db)?);
-        let uploads = Arc::new(Uploads::new(files.clone(), log.clone()));
+        let uploads = Arc::new(Uploads::new(Some(files.clone()), log.clone()));
         let uses = Arc::new(Uses::new(main.clone()));
         let service = Arc::new(Service {
             team: team.clone(),
@@ -196,18 +231,18 @@ impl Broker {
         let editor = Editor::new(&config.config_path, team.clone());
         let keeper =
             Keeper::start(uses, editor, team.clone(), log.clone()).map_err(system("start a thread"))?;
-        let server = Server::start(&service, WORKERS, &log).map_err(system("open the private socket"))?;
+        let serving = service.clone();
+        let answering: Answering = Arc::new(move |call, body| router::answer(&serving, call, body));
+        let server = Server::start(&answering, WORKERS, &log).map_err(system("open the private socket"))?;
         let edge = edge::Config {
             listener,
-            bound: host,
             tls: certificate.map(|certificate| server_config(certificate)),
             backend: server.socket(),
             connections: WORKERS,
             bulk: router::is_bulk,
             upload: router::is_upload,
             uploads,
-            team,
-            main,
+            porter: Box::new(Door { bound: host, team, main }),
             hub,
             presence,
             limits: config.limits,

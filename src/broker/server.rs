@@ -13,13 +13,16 @@ use super::call::{Answer, Body, Call, Failure, Headers};
 use super::edge::FOLLOW;
 use super::log::Log;
 use super::query::parse_target;
-use super::router::{self, Outcome, Service};
+use super::router::Outcome;
 use super::socket_dir::SocketDir;
 use crate::sys::random;
 use crate::sys::thread::{self, Joinable};
 
 /// A worker's stack: JSON nests up to 128 levels.
 const STACK: usize = 1 << 20;
+
+/// What answers requests, the body given apart.
+pub type Answering = Arc<dyn Fn(&Call, Vec<u8>) -> Outcome + Send + Sync>;
 
 /// The running server. [`Server::stop`] ends it; the edge must have let go of its connections by then.
 pub struct Server {
@@ -31,7 +34,7 @@ pub struct Server {
 
 struct Worker {
     http: Arc<tiny_http::Server>,
-    service: Arc<Service>,
+    answering: Answering,
     stopping: Arc<AtomicBool>,
     log: Log,
     /// Distinguishes the requests of this run of the broker.
@@ -44,7 +47,7 @@ impl Server {
     ///
     /// # Errors
     /// The socket cannot be made, or there is no thread to be had.
-    pub fn start(service: &Arc<Service>, workers: usize, log: &Log) -> io::Result<Server> {
+    pub fn start(answering: &Answering, workers: usize, log: &Log) -> io::Result<Server> {
         let dir = SocketDir::make()?;
         let listener = UnixListener::bind(dir.socket())?;
         let http = tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
@@ -54,7 +57,7 @@ impl Server {
         for _ in 0..workers {
             let worker = Worker {
                 http: http.clone(),
-                service: service.clone(),
+                answering: answering.clone(),
                 stopping: stopping.clone(),
                 log: log.clone(),
                 run: run.clone(),
@@ -145,7 +148,7 @@ impl Worker {
         if let Err(e) = request.as_reader().read_to_end(&mut body) {
             return Outcome::failed(&Failure::Internal(format!("the body did not arrive: {e}")));
         }
-        router::answer(&self.service, &Call { method, path, query, headers }, body)
+        (self.answering)(&Call { method, path, query, headers }, body)
     }
 }
 
@@ -165,9 +168,15 @@ fn response(answer: Answer, id: &str) -> Response<Box<dyn Read + Send>> {
     };
     let mut response = Response::new(answer.status.into(), Vec::new(), body, length, None)
         .with_chunked_threshold(usize::MAX);
-    let own = answer.headers.iter().map(|(name, value)| (*name, value.as_str()));
-    let always = [("X-Request-Id", id), ("Cache-Control", "no-store"), ("Content-Type", "application/json")];
-    for (name, value) in always.into_iter().chain(own) {
+    let own = || answer.headers.iter().map(|(name, value)| (*name, value.as_str()));
+    let usual = [
+        ("X-Request-Id", id),
+        ("Cache-Control", "no-store"),
+        ("Content-Type", "application/json"),
+        ("X-Content-Type-Options", "nosniff"),
+    ];
+    let usual = usual.into_iter().filter(|(name, _)| own().all(|(mine, _)| mine != *name));
+    for (name, value) in usual.chain(own()) {
         if let Ok(header) = Header::from_bytes(name, value) {
             response.add_header(header);
         }

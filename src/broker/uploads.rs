@@ -14,7 +14,8 @@ pub const UPLOAD: &str = "x-ac7-upload";
 
 /// The contents that wait for their handlers.
 pub struct Uploads {
-    files: Arc<Files>,
+    /// `None` for a server that takes none.
+    files: Option<Arc<Files>>,
     waiting: Mutex<HashMap<String, Content>>,
     log: Log,
 }
@@ -27,7 +28,7 @@ pub struct Ticket<'a> {
 
 impl Uploads {
     #[must_use]
-    pub fn new(files: Arc<Files>, log: Log) -> Uploads {
+    pub fn new(files: Option<Arc<Files>>, log: Log) -> Uploads {
         Uploads { files, waiting: Mutex::default(), log }
     }
 
@@ -36,7 +37,7 @@ impl Uploads {
     /// # Errors
     /// The disk has no place for it.
     pub fn begin(&self) -> io::Result<Upload> {
-        self.files.upload()
+        self.files.as_ref().ok_or(io::ErrorKind::Unsupported)?.upload()
     }
 
     /// What a client is told, with its status, when the disk does not take a file.

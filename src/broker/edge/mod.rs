@@ -15,6 +15,7 @@ mod request;
 mod stream;
 mod wire;
 
+pub use host::allowed;
 pub use limits::Limits;
 pub use stream::{FOLLOW, HERE, LAST, MORE, WAIT};
 
@@ -30,16 +31,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustls::ServerConfig;
 use serde_json::json;
 
-use super::auth::{bearer, cookie_of};
 use super::hub::Hub;
-use super::live::LiveTeam;
 use super::log::Log;
 use super::presence::Presence;
 use super::uploads::Uploads;
 use crate::http1::Headers;
-use crate::identity::hash_of;
-use crate::store::main::Store;
-use crate::sys::clock::now_ms;
 use crate::sys::thread::{self, Joinable};
 use clients::{Client, Clients};
 use forward::{Ended, forward, status_line};
@@ -56,11 +52,19 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How long, and for how many bytes, a refused client is listened to so that it can read why.
 const LINGER: (Duration, usize) = (Duration::from_secs(1), 1 << 20);
 
+/// Knows what the edge has to ask about a request before it takes the whole of it.
+pub trait Porter: Send + Sync {
+    /// Whether a `Host` value is meant for this server.
+    fn host_allowed(&self, value: &str) -> bool;
+    /// Whether the header is that of a member's request.
+    fn is_member(&self, headers: &Headers) -> bool;
+    /// Bytes that a file may have.
+    fn file_bytes(&self) -> usize;
+}
+
 /// What the edge needs to begin.
 pub struct Config {
     pub listener: TcpListener,
-    /// The host that the broker was told to listen on.
-    pub bound: String,
     /// `None` for plain HTTP.
     pub tls: Option<Arc<ServerConfig>>,
     /// The private socket of the HTTP server.
@@ -72,9 +76,7 @@ pub struct Config {
     /// Tells by its method and target whether the body of a request is a file.
     pub upload: fn(&str, &str) -> bool,
     pub uploads: Arc<Uploads>,
-    pub team: Arc<LiveTeam>,
-    /// Knows the sessions.
-    pub main: Arc<Store>,
+    pub porter: Box<dyn Porter>,
     /// Wakes the streams.
     pub hub: Arc<Hub>,
     /// Learns whose streams begin and end.
@@ -106,12 +108,10 @@ pub(super) struct Shared {
     hub: Arc<Hub>,
     presence: Arc<Presence>,
     tls: Option<Arc<ServerConfig>>,
-    bound: String,
     bulk: fn(&str) -> bool,
     upload: fn(&str, &str) -> bool,
     uploads: Arc<Uploads>,
-    team: Arc<LiveTeam>,
-    main: Arc<Store>,
+    porter: Box<dyn Porter>,
     log: Log,
     stopping: AtomicBool,
 }
@@ -133,12 +133,10 @@ impl Edge {
             presence: config.presence,
             limits: config.limits,
             tls: config.tls,
-            bound: config.bound,
             bulk: config.bulk,
             upload: config.upload,
             uploads: config.uploads,
-            team: config.team,
-            main: config.main,
+            porter: config.porter,
             log: config.log,
             stopping: AtomicBool::new(false),
         });
@@ -162,19 +160,6 @@ impl Edge {
 impl Shared {
     fn stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
-    }
-
-    /// Whether the header is that of a member's request. A session whose place is lost for a moment is none.
-    fn is_member(&self, headers: &Headers) -> bool {
-        match headers.get("authorization") {
-            Some(value) => {
-                bearer(value).is_some_and(|token| self.team.current().authenticate(token, now_ms()).is_some())
-            }
-            None => headers.get("cookie").and_then(cookie_of).is_some_and(|text| {
-                let session = self.main.session(&hash_of(text), now_ms());
-                session.is_ok_and(|session| session.is_some())
-            }),
-        }
     }
 
     fn log_edge(&self, client: &Client, event: &str, reason: &str) {
@@ -285,9 +270,9 @@ fn serve(shared: &Shared, client: &Client) {
             Err(NoTls::Failed(e)) => return shared.log_edge(client, "no TLS with a client", &e.to_string()),
         },
     };
-    let allowed = |value: &str| host::allowed(value, &shared.bound, &shared.team.current().hosts);
-    let is_member = |headers: &Headers| shared.is_member(headers);
-    let file_bytes = || shared.team.settings().files.max_bytes;
+    let allowed = |value: &str| shared.porter.host_allowed(value);
+    let is_member = |headers: &Headers| shared.porter.is_member(headers);
+    let file_bytes = || shared.porter.file_bytes();
     let gate = Gate {
         limits: &shared.limits,
         budget: &shared.budget,

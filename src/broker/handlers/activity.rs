@@ -1,12 +1,13 @@
 //! `/members/:name/activity`: what a member's agents did.
 use std::mem;
+use std::sync::Arc;
 
 use serde_json::json;
 
 use crate::activity::{Invalid, KINDS};
-use crate::broker::activity_reader::{Listing, events, row_json};
+use crate::broker::activity_reader::{Form, Listing, Readers, events, row_json};
 use crate::broker::activity_writer::{Refused, topic};
-use crate::broker::call::{Answer, Body, Failure};
+use crate::broker::call::{Answer, Body, Call, Failure};
 use crate::broker::query::Query;
 use crate::broker::router::Authorized;
 use crate::broker::sse::{self, Asked};
@@ -52,42 +53,63 @@ fn unstored(refused: Refused) -> Failure {
 pub fn list(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
     let name = at.params[0];
     may_read(at, name)?;
-    let query = filters(name, &at.call.query).map_err(Failure::invalid)?;
-    let listing = Listing::start(at.service.readers.clone(), query, typed(at))?;
-    Ok(Answer { status: 200, headers: Vec::new(), body: listing.into_body() })
+    rows(&at.service.readers, Some(name), &at.call.query)
 }
 
 /// `GET …/:id`: one row.
 pub fn get(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
     let (name, id) = (at.params[0], at.params[1]);
     may_read(at, name)?;
-    let found = match id.parse() {
-        Ok(id) => at.service.readers.with(|reader| reader.get(id))?,
-        Err(_) => None,
-    };
-    let row = found.filter(|row| row.member == name);
-    let row = row.ok_or_else(|| Failure::NotFound(format!("{name} has no such activity")))?;
-    let text = row_json(&row, typed(at)).into_bytes();
-    Ok(Answer { status: 200, headers: Vec::new(), body: Body::Json(text) })
+    row(&at.service.readers, Some(name), id, &at.call.query)
 }
 
 /// `GET …/stream`: rows as they are stored, as server-sent events.
-///
-/// The edge keeps the stream ([`crate::broker::edge`]): the answer to the client's request tells what to wait for and
-/// where it begins (after its `Last-Event-ID`, else at the end); each later one has the next rows.
 pub fn stream(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
     let name = at.params[0];
     may_read(at, name)?;
-    let readers = &at.service.readers;
-    match sse::asked(at.call)? {
+    follow(&at.service.readers, Some(name), topic(name), at.call, || Ok(at.service.activity.committed()))
+}
+
+/// The newest rows of `member`, or of all, that fit the filters.
+pub fn rows(readers: &Arc<Readers>, member: Option<&str>, given: &Query) -> Result<Answer, Failure> {
+    let query = filters(member, given).map_err(Failure::invalid)?;
+    let listing = Listing::start(readers.clone(), query, form(given))?;
+    Ok(Answer { status: 200, headers: Vec::new(), body: listing.into_body() })
+}
+
+/// One row of `member`, or of anybody.
+pub fn row(readers: &Readers, member: Option<&str>, id: &str, given: &Query) -> Result<Answer, Failure> {
+    let found = match id.parse() {
+        Ok(id) => readers.with(|reader| reader.get(id))?,
+        Err(_) => None,
+    };
+    let row = found.filter(|row| member.is_none_or(|name| row.member == name));
+    let missing = || Failure::NotFound(format!("{} has no such activity", member.unwrap_or("the database")));
+    let text = row_json(&row.ok_or_else(missing)?, form(given).typed).into_bytes();
+    Ok(Answer { status: 200, headers: Vec::new(), body: Body::Json(text) })
+}
+
+/// A stream of the rows of `member`, or of all, that waits for `topic`.
+///
+/// The edge keeps the stream ([`crate::broker::edge`]): the answer to the client's request tells what to wait for and
+/// where it begins (after its `Last-Event-ID`, else at the end); each later one has the next rows. `committed` gives
+/// the last row that is surely to be seen.
+pub fn follow(
+    readers: &Readers,
+    member: Option<&str>,
+    topic: String,
+    call: &Call,
+    committed: impl FnOnce() -> Result<i64, store::Error>,
+) -> Result<Answer, Failure> {
+    match sse::asked(call)? {
         Asked::Begin(given) => {
             let newest = readers.with(Reader::last_id)?;
-            Ok(sse::begin(topic(name), given.map_or(newest, |id| id.min(newest))))
+            Ok(sse::begin(topic, given.map_or(newest, |id| id.min(newest))))
         }
         Asked::After(after) => {
             // Asked before reading: what is found then is complete up to here.
-            let committed = at.service.activity.committed();
-            let mut piece = events(readers, name, after, typed(at))?;
+            let committed = committed()?;
+            let mut piece = events(readers, member, after, form(&call.query))?;
             if !piece.more {
                 piece.last = piece.last.max(committed);
             }
@@ -100,12 +122,11 @@ fn may_read(at: &Authorized<'_>, name: &str) -> Result<(), Failure> {
     at.caller.must_be_or_hold(name, Permission::ActivityRead, "reading another member's activity")
 }
 
-/// Whether the client knows every kind of model call.
-fn typed(at: &Authorized<'_>) -> bool {
-    at.call.query.get("typed") == Some("all")
+fn form(given: &Query) -> Form {
+    Form { typed: given.get("typed") == Some("all"), brief: given.get("view") == Some("brief") }
 }
 
-fn filters(name: &str, given: &Query) -> Result<store::activity::Query, Invalid> {
+fn filters(member: Option<&str>, given: &Query) -> Result<store::activity::Query, Invalid> {
     let invalid =
         |name: &str, message: &str| Invalid { path: name.to_string(), message: message.to_string() };
     let text = |name: &str| given.get(name).map(str::to_string);
@@ -123,7 +144,7 @@ fn filters(name: &str, given: &Query) -> Result<store::activity::Query, Invalid>
     let status = given.get("status").filter(|_| !failed);
     let range = |s: &str| statuses(s).ok_or_else(|| invalid("status", "is not 429, 4xx, 400-499 or error"));
     Ok(store::activity::Query {
-        member: Some(name.to_string()),
+        member: member.map(str::to_string),
         kinds,
         from: time("from")?,
         to: time("to")?,

@@ -9,6 +9,7 @@
 //! on with a conversation adds only its new nodes (`schema` has the tables); what is left of the text is the row's
 //! skeleton. Rows with plain lists of references would still grow with the square of a conversation's length.
 mod batch;
+mod brief;
 mod check;
 mod facts;
 mod prune;

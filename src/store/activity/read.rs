@@ -83,13 +83,14 @@ impl Reader {
         query: &Query,
         each: impl FnMut(Row) -> ControlFlow<()>,
     ) -> Result<Option<Cursor>, Error> {
-        self.at(self.try_list(query, each))
+        let mut each = each;
+        self.at(self.try_list(query, |pieces, stored| Ok(each(pieces.row(stored)?))))
     }
 
-    fn try_list(
+    pub(super) fn try_list(
         &self,
         query: &Query,
-        mut each: impl FnMut(Row) -> ControlFlow<()>,
+        mut each: impl FnMut(&mut Pieces<'_>, &Stored) -> Result<ControlFlow<()>, Fault>,
     ) -> Result<Option<Cursor>, Fault> {
         let tx = self.conn.unchecked_transaction()?;
         let Select { sql, parameters } = query::newest(query, &tx)?;
@@ -110,7 +111,7 @@ impl Reader {
                 continue;
             }
             left -= 1;
-            if each(pieces.row(&stored)?).is_break() {
+            if each(&mut pieces, &stored)?.is_break() {
                 left = 0;
             }
         }
@@ -127,20 +128,26 @@ impl Reader {
         member: Option<&str>,
         mut each: impl FnMut(Row) -> ControlFlow<()>,
     ) -> Result<(), Error> {
-        let mut follow = || {
-            let tx = self.conn.unchecked_transaction()?;
-            let Select { sql, parameters } = query::since(&tx, member, after)?;
-            let mut select = tx.prepare(&sql)?;
-            let mut rows = select.query(params_from_iter(parameters))?;
-            let mut pieces = Pieces::new(&tx)?;
-            while let Some(row) = rows.next()? {
-                if each(pieces.row(&Stored::read(row)?)?).is_break() {
-                    break;
-                }
+        self.at(self.try_follow(after, member, |pieces, stored| Ok(each(pieces.row(stored)?))))
+    }
+
+    pub(super) fn try_follow(
+        &self,
+        after: i64,
+        member: Option<&str>,
+        mut each: impl FnMut(&mut Pieces<'_>, &Stored) -> Result<ControlFlow<()>, Fault>,
+    ) -> Result<(), Fault> {
+        let tx = self.conn.unchecked_transaction()?;
+        let Select { sql, parameters } = query::since(&tx, member, after)?;
+        let mut select = tx.prepare(&sql)?;
+        let mut rows = select.query(params_from_iter(parameters))?;
+        let mut pieces = Pieces::new(&tx)?;
+        while let Some(row) = rows.next()? {
+            if each(&mut pieces, &Stored::read(row)?)?.is_break() {
+                break;
             }
-            Ok(())
-        };
-        self.at(follow())
+        }
+        Ok(())
     }
 
     /// One row.
@@ -196,7 +203,7 @@ impl Reader {
             let (Some(one), Some(other)) = (messages(&tx, id)?, messages(&tx, other)?) else {
                 return Ok(None);
             };
-            Ok(Some(shared(&pieces.chain(one)?, &pieces.chain(other)?)))
+            pieces.shared(one, other).map(Some)
         };
         self.at(shared())
     }
@@ -212,7 +219,6 @@ impl Reader {
             let tx = self.conn.unchecked_transaction()?;
             let Some(head) = messages(&tx, id)? else { return Ok(None) };
             let mut pieces = Pieces::new(&tx)?;
-            let mine = pieces.chain(head)?;
             let mut before = tx.prepare(
                 "SELECT b.id, b.messages FROM activity a JOIN activity b
                  ON b.session = a.session AND b.ts <= a.ts
@@ -222,7 +228,7 @@ impl Reader {
             let mut best: Option<Continues> = None;
             let mut rows = before.query([id])?;
             while let Some(row) = rows.next()? {
-                let messages = shared(&mine, &pieces.chain(row.get(1)?)?);
+                let messages = pieces.shared(head, row.get(1)?)?;
                 if messages > best.map_or(0, |b| b.messages) {
                     best = Some(Continues { id: row.get(0)?, messages });
                 }
@@ -236,18 +242,6 @@ impl Reader {
 fn messages(conn: &Connection, id: i64) -> Result<Option<i64>, Fault> {
     let sql = "SELECT messages FROM activity WHERE id = ?";
     Ok(conn.query_row(sql, [id], |row| row.get(0)).optional()?)
-}
-
-/// Messages that are wholly the same in two chains.
-fn shared(one: &[Node], other: &[Node]) -> u64 {
-    let same = one.iter().zip(other).take_while(|(a, b)| a.id == b.id).count();
-    let whole = |chain: &[Node]| match (chain.get(same), chain.last()) {
-        // The message of the first block that differs is not the same any more.
-        (Some(next), _) => next.message,
-        (None, Some(last)) => last.message + 1,
-        (None, None) => 0,
-    };
-    whole(one).min(whole(other))
 }
 
 /// A row of the table.
@@ -340,6 +334,26 @@ impl<'c> Pieces<'c> {
         Ok(node)
     }
 
+    /// How many messages are wholly the same in two chains: up to the step that both have in common, without the
+    /// message that one of them goes on with.
+    pub(super) fn shared(&mut self, one: i64, other: i64) -> Result<u64, Fault> {
+        let (mut at, mut next) = ([one, other], [None; 2]);
+        while at[0] != at[1] {
+            // A child is always younger than its parent: the younger one cannot be in common.
+            let younger = usize::from(at[1] > at[0]);
+            let node = self.node(at[younger])?;
+            at[younger] = node.parent.min(at[younger] - 1);
+            next[younger] = Some(node.message);
+        }
+        let whole = self.messages(at[0])?;
+        Ok(next.into_iter().flatten().fold(whole, u64::min))
+    }
+
+    /// How many messages a chain has.
+    pub(super) fn messages(&mut self, head: i64) -> Result<u64, Fault> {
+        Ok(if head == 0 { 0 } else { self.node(head)?.message + 1 })
+    }
+
     /// A chain from its start to `head`.
     pub(super) fn chain(&mut self, head: i64) -> Result<Vec<Node>, Fault> {
         let mut chain = Vec::new();
@@ -415,6 +429,12 @@ impl<'c> Pieces<'c> {
     }
 
     pub(super) fn row(&mut self, stored: &Stored) -> Result<Row, Fault> {
+        let event = self.event(stored)?;
+        self.row_of(stored, event)
+    }
+
+    /// A row with this text as its event.
+    pub(super) fn row_of(&mut self, stored: &Stored, event: String) -> Result<Row, Fault> {
         let damaged = || Fault::Damaged(format!("row {} has an unknown kind", stored.id));
         Ok(Row {
             id: stored.id,
@@ -422,7 +442,7 @@ impl<'c> Pieces<'c> {
             created_at: stored.created_at,
             kind: facts::kind(stored.kind).ok_or_else(damaged)?,
             provider: facts::provider(stored.provider),
-            event: self.event(stored)?,
+            event,
         })
     }
 }

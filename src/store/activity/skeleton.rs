@@ -115,6 +115,14 @@ pub(super) fn fill<E>(
     Ok(fits.then_some(out))
 }
 
+/// The same for an event that is to be looked over only: without the controls, which would not fit blocks that are left out.
+pub(super) fn outline<E>(
+    skeleton: &str,
+    pieces: impl FnMut(List, &mut dyn FnMut(&str, &str)) -> Result<(), E>,
+) -> Result<Option<String>, E> {
+    fill(skeleton.split(CONTROL).next().unwrap_or_default(), skeleton.len(), pieces)
+}
+
 fn read_control(text: &str) -> Option<(usize, usize, usize, &str)> {
     let mut fields = text.splitn(4, ' ');
     let mut number = || fields.next()?.parse().ok();
