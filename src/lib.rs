@@ -9,6 +9,7 @@
 //! | [`agents`] | what is particular to one agent |
 //! | [`mcp`] | the agent's tools, notifications and hooks: socket, bridge, tools |
 //! | [`broker`] | the team's server: edge, router, auth, handlers |
+//! | [`web`] | the page: plain files, carried in the binary |
 //! | [`sink`] | where events go: uploader or local database |
 //! | [`capture`] | proxy, relay, reassembly, extraction, redaction |
 //! | [`client`] | HTTP client towards the broker |
@@ -38,3 +39,4 @@ pub mod sys;
 pub mod team;
 pub mod tls;
 pub mod usage;
+pub mod web;

@@ -76,11 +76,7 @@ pub fn events(readers: &Readers, member: Option<&str>, after: i64, form: Form) -
             piece.more = piece.is_full();
             if piece.more { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        if form.brief {
-            reader.follow_brief(after, member, each)
-        } else {
-            reader.follow(after, member, each)
-        }
+        if form.brief { reader.follow_brief(after, member, each) } else { reader.follow(after, member, each) }
     })?;
     Ok(piece)
 }

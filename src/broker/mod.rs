@@ -29,10 +29,12 @@ mod socket_dir;
 mod sse;
 mod uploads;
 mod uses;
+mod viewer;
 
 pub use edge::Limits;
 pub use log::Log;
 pub use serve::{ServeOptions, serve};
+pub use viewer::{Viewer, view};
 
 use std::fmt;
 use std::io;

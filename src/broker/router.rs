@@ -8,8 +8,8 @@ use super::call::{Answer, Call, Failure};
 use super::certificate::LiveCertificate;
 use super::editor::Editor;
 use super::handlers::{
-    activity, briefing, enroll, files, health, history, members, objectives, presence, push, reload, roster,
-    session, subscribe, team, tokens,
+    activity, briefing, enroll, files, health, history, members, objectives, pages, presence, push, reload,
+    roster, session, subscribe, team, tokens,
 };
 use super::hub::Hub;
 use super::live::LiveTeam;
@@ -65,6 +65,9 @@ struct Route {
 
 const ROUTES: &[Route] = &[
     Route { method: "GET", pattern: "/healthz", handler: Handler::Open(health::get) },
+    Route { method: "GET", pattern: "/", handler: Handler::Stranger(pages::index) },
+    Route { method: "GET", pattern: "/enroll", handler: Handler::Stranger(pages::index) },
+    Route { method: "GET", pattern: "/web/:file", handler: Handler::Stranger(pages::part) },
     Route { method: "GET", pattern: "/briefing", handler: Handler::Member(briefing::get) },
     Route { method: "GET", pattern: "/roster", handler: Handler::Member(roster::get) },
     Route { method: "POST", pattern: "/presence/busy", handler: Handler::Member(presence::busy) },

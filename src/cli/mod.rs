@@ -18,6 +18,7 @@ mod hook;
 mod mcp_bridge;
 pub mod mdoc;
 mod member;
+mod page;
 mod progress;
 mod prune_traces;
 mod push;
@@ -81,6 +82,7 @@ pub const VERBS: &[&Verb] = &[
     &run::VERB,
     &traces::VERB,
     &traces::SHOW,
+    &page::VERB,
     &stats::VERB,
     &usage::VERB,
     &setup::VERB,

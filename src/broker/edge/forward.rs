@@ -174,7 +174,9 @@ impl Writer<'_> {
         }
         if chunked {
             text.push_str("Transfer-Encoding: chunked\r\n");
-        } else if let Some(length) = head.headers.get("content-length").filter(|_| !live && status != 204) {
+        } else if let Some(length) =
+            head.headers.get("content-length").filter(|_| !live && status != 204 && status != 304)
+        {
             let _ = write!(text, "Content-Length: {length}\r\n");
         }
         if !keep_alive {

@@ -12,13 +12,14 @@ use crate::http1::{Fault, Framer, Head, Headers, Length, Part, Start};
 use crate::store::files::Upload;
 
 /// The header fields that go on to the broker; the others stay here.
-const FORWARDED: [&str; 10] = [
+const FORWARDED: [&str; 11] = [
     "accept",
     "authorization",
     "content-type",
     "cookie",
     "host",
     "idempotency-key",
+    "if-none-match",
     "last-event-id",
     "origin",
     "sec-fetch-site",

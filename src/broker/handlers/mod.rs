@@ -9,6 +9,7 @@ pub mod health;
 pub mod history;
 pub mod members;
 pub mod objectives;
+pub mod pages;
 pub mod presence;
 pub mod push;
 pub mod reload;

@@ -93,7 +93,9 @@ impl<'c> Briefs<'c> {
                     List::Messages | List::Tools => write(&lead, "0"),
                 }
             }
-            if list == List::System { write("\"", "") }
+            if list == List::System {
+                write("\"", "")
+            }
             Ok::<(), Fault>(())
         })?;
         let damaged = || Fault::Damaged(format!("row {} does not fit its blocks", stored.id));

@@ -1,0 +1,47 @@
+// Tokens and latency over time. Brushing gives a span of time.
+import {bins} from './model.js';
+import {clock, short, span, svg} from './text.js';
+
+const HIGH = 88;
+
+export const chart = (list, brushed) => {
+  const wide = 960, most = 96, {from, to, slices} = bins(list, most), step = wide / most;
+  const tallest = Math.max(1, ...slices.map(s => s.fresh + s.read + s.write + s.out));
+  const slowest = Math.max(1, ...slices.map(s => s.ttft || 0));
+  const parts = slices.map(s => {
+    let y = HIGH - 8;
+    const bars = ['read', 'write', 'fresh', 'out'].map(kind => {
+      const h = s[kind] ? Math.max(1, s[kind] / tallest * (HIGH - 20)) : 0;
+      y -= h;
+      return svg('rect', {class: kind, x: s.i * step + 1, y, width: step - 2, height: h});
+    });
+    const x = s.i * step + step / 2;
+    const text = `${clock(from + (to - from) * s.i / most)}: ${s.calls} calls, ${short(s.fresh)} fresh, ${short(s.read)} cached, ${short(s.write)} cache write, ${short(s.out)} out, first token ${span(s.ttft)}, ${s.errors} errors`;
+    return svg('g', null, svg('title', null, text), bars,
+      s.ttft != null && svg('circle', {class: 'ttft', cx: x, cy: HIGH - 14 - s.ttft / slowest * (HIGH - 24), r: 2.5}),
+      s.errors > 0 && svg('path', {class: 'bad', d: `M${x - 4} ${HIGH}h8l-4 -7z`}));
+  });
+  const brush = svg('rect', {class: 'brush', y: 0, height: HIGH, width: 0});
+  const node = svg('svg', {viewBox: `0 0 ${wide} ${HIGH}`, preserveAspectRatio: 'none', class: 'chart', role: 'img',
+    'aria-label': `Tokens and time to first token of ${slices.reduce((n, s) => n + s.calls, 0)} calls, ${clock(from)} to ${clock(to)}; at most ${short(tallest)} tokens a bar, slowest first token ${span(slowest)}`},
+  parts, brush);
+  let start = null;
+  const at = event => {
+    const box = node.getBoundingClientRect();
+    return Math.min(1, Math.max(0, (event.clientX - box.left) / box.width));
+  };
+  node.addEventListener('pointerdown', event => { start = at(event); node.setPointerCapture(event.pointerId); });
+  node.addEventListener('pointermove', event => {
+    if (start == null) return;
+    const [a, b] = [start, at(event)].sort((x, y) => x - y);
+    brush.setAttribute('x', a * wide);
+    brush.setAttribute('width', (b - a) * wide);
+  });
+  node.addEventListener('pointerup', event => {
+    const [a, b] = [start, at(event)].sort((x, y) => x - y);
+    start = null;
+    brush.setAttribute('width', 0);
+    if (b - a > 0.01) brushed(Math.floor(from + (to - from) * a), Math.ceil(from + (to - from) * b));
+  });
+  return node;
+};
