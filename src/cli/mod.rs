@@ -11,6 +11,7 @@ mod doctor;
 mod enroll;
 mod enroll_requests;
 mod error;
+mod export;
 pub mod flags;
 pub mod format;
 pub mod help;
@@ -83,6 +84,7 @@ pub const VERBS: &[&Verb] = &[
     &traces::VERB,
     &traces::SHOW,
     &page::VERB,
+    &export::VERB,
     &stats::VERB,
     &usage::VERB,
     &setup::VERB,

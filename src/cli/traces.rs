@@ -288,7 +288,7 @@ impl Printer {
             // A row that is gone was pruned meanwhile.
             let Some(row) = rows.get(*id).map_err(failed)? else { continue };
             if self.json {
-                writeln!(out, "{}", json_line(&row))?;
+                writeln!(out, "{}", json_line(row.id, &row.member, &row.event, row.created_at))?;
             } else {
                 lines.push(line(&row, &self.screen));
             }
@@ -322,11 +322,10 @@ fn view_row(row: &Row) -> Result<view::Row, String> {
 }
 
 /// A row as one line of JSON. The event is given as it was stored, but for characters that a terminal would obey.
-fn json_line(row: &Row) -> String {
-    let member = Value::String(row.member.clone()).to_string();
-    let event = text::json_line(&row.event);
-    let member = text::json_line(&member);
-    format!(r#"{{"id":{},"memberName":{member},"event":{event},"createdAt":{}}}"#, row.id, row.created_at)
+pub fn json_line(id: i64, member: &str, event: &str, created_at: u64) -> String {
+    let member = text::json_line(&Value::from(member).to_string());
+    let event = text::json_line(event);
+    format!(r#"{{"id":{id},"memberName":{member},"event":{event},"createdAt":{created_at}}}"#)
 }
 
 fn show(parsed: &Parsed) -> Result<u8, Error> {

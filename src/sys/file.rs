@@ -2,7 +2,7 @@
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 use rustix::process::geteuid;
@@ -52,17 +52,52 @@ pub fn is_abandoned(path: &Path) -> bool {
 /// # Errors
 /// Whatever writing, flushing or renaming says; the old file then stands untouched.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(format!(".{}.tmp", random::hex::<6>()));
-    let fresh = path.with_file_name(name);
-    let written = create_private(&fresh)
-        .and_then(|mut file| {
-            file.write_all(bytes)?;
-            file.sync_all()
-        })
-        .and_then(|()| fs::rename(&fresh, path));
-    if written.is_err() {
-        let _ = fs::remove_file(&fresh);
+    let mut fresh = Replacement::begin(path)?;
+    fresh.write_all(bytes)?;
+    fresh.commit()
+}
+
+/// A new 0600 file that takes the place of another when it is whole; dropped before that, it leaves no trace.
+pub struct Replacement<'p> {
+    file: File,
+    fresh: PathBuf,
+    path: &'p Path,
+}
+
+impl<'p> Replacement<'p> {
+    /// Begin to write what will be `path`.
+    ///
+    /// # Errors
+    /// As [`create_private`].
+    pub fn begin(path: &'p Path) -> io::Result<Replacement<'p>> {
+        let mut name = path.file_name().unwrap_or_default().to_os_string();
+        name.push(format!(".{}.tmp", random::hex::<6>()));
+        let fresh = path.with_file_name(name);
+        Ok(Replacement { file: create_private(&fresh)?, fresh, path })
     }
-    written
+
+    /// Flush it to disk and put it in its place.
+    ///
+    /// # Errors
+    /// Whatever flushing or renaming says; the old file then stands untouched.
+    pub fn commit(self) -> io::Result<()> {
+        self.file.sync_all()?;
+        fs::rename(&self.fresh, self.path)
+    }
+}
+
+impl Write for Replacement<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for Replacement<'_> {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.fresh); // not there any more once it has its place
+    }
 }

@@ -153,7 +153,7 @@ export const rail = (list, folded) => {
         continue;
       }
       const said = f.told && !f.ask ? [{mark: '·', name: 'Told', text: f.told, tag: 'harness'}]
-        : f.agent && f.ask ? [{mark: '⑂', name: 'Agent', text: f.ask}] : [];
+        : f.agent && f.ask ? [{mark: '↳', name: 'Agent', text: f.ask}] : [];
       [...said, ...f.steps].forEach((s, i) => {
         const result = s.use && turn.results.get(s.use);
         const mark = result ? result.error ? '✗' : '✓' : s.mark;

@@ -88,13 +88,13 @@ impl<'c> Briefs<'c> {
                 let lead = pieces.block(node.lead)?;
                 match list {
                     List::System => {} // a string: nothing between its quotes
-                    List::Answer => write(&lead, &*pieces.block(node.block)?),
-                    List::Messages if node.message >= early => write(&lead, &*pieces.block(node.block)?),
+                    List::Answer => write(&lead, &pieces.block(node.block)?),
+                    List::Messages if node.message >= early => write(&lead, &pieces.block(node.block)?),
                     List::Messages | List::Tools => write(&lead, "0"),
                 }
             }
             if list == List::System {
-                write("\"", "")
+                write("\"", "");
             }
             Ok::<(), Fault>(())
         })?;
