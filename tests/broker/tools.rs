@@ -162,3 +162,72 @@ fn a_file_too_large_for_a_tool_is_not_fetched() {
         "{said}"
     );
 }
+
+#[test]
+fn an_objective_from_its_beginning_to_its_end() {
+    let rig = Rig::new();
+    let (ann, bob) = (Member::new(&rig, &rig.ann), Member::new(&rig, &rig.bob));
+    assert_eq!(bob.call("objectives_list", &json!({})), "there are no objectives");
+    let new = json!({"title": "Ship it", "outcome": "It is shipped", "assignee": "bob", "body": "Soon", "watchers": "bob"});
+    assert!(bob.refused("objectives_create", &new).starts_with("broker error 403: "));
+    let made = ann.call("objectives_create", &new);
+    let id = made.strip_prefix("created ").unwrap().strip_suffix(": assigned to bob").unwrap().to_string();
+    assert_eq!(bob.call("objectives_list", &json!({"status": "active"})), format!("- {id} [active] Ship it"));
+
+    let update = |status: &str, reason: Value| json!({"id": id, "status": status, "blockReason": reason});
+    let blocked = update("blocked", "no key".into());
+    assert_eq!(bob.call("objectives_update", &blocked), format!("updated {id}: status=blocked"));
+    let view = bob.call("objectives_view", &json!({"id": id}));
+    for line in [
+        &format!("- {id} [blocked] Ship it"),
+        "outcome: It is shipped",
+        "body: Soon",
+        "assignee: bob",
+        "originator: ann",
+        "blocked by: no key",
+    ] {
+        assert!(view.lines().any(|l| l == line), "{line} in {view}");
+    }
+    let events = without_times(&view);
+    assert!(events.contains("assigned by ann ") && events.contains("blocked by bob {"), "{view}");
+    let active = update("active", Value::Null);
+    assert_eq!(bob.call("objectives_update", &active), format!("updated {id}: status=active"));
+
+    let said = bob.call("objectives_discuss", &json!({"id": id, "body": "nearly"}));
+    assert_eq!(said, format!("posted to {id}: msg={}", message_id(&said)));
+    assert!(ann.call("recent", &json!({"limit": 1})).contains("nearly"));
+    let watch = ann.call("objectives_watchers", &json!({"id": id, "remove": ["bob"]}));
+    assert_eq!(watch, format!("watchers of {id}: nobody"));
+    let given = ann.call("objectives_reassign", &json!({"id": id, "to": "ann", "note": "mine"}));
+    assert_eq!(given, format!("reassigned {id} to ann"));
+    let result = json!({"id": id, "result": "shipped"});
+    assert!(bob.refused("objectives_complete", &result).starts_with("broker error 403: "));
+    assert!(ann.call("objectives_complete", &result).starts_with(&format!("completed {id}. ")));
+    assert!(ann.call("objectives_view", &json!({"id": id})).contains("\nresult: shipped\n"));
+    assert!(ann.refused("objectives_cancel", &json!({"id": id})).starts_with("broker error 409: "));
+
+    let other = ann.call("objectives_create", &new).split([' ', ':']).nth(1).unwrap().to_string();
+    let cancelled = ann.call("objectives_cancel", &json!({"id": other, "reason": "no"}));
+    assert_eq!(cancelled, format!("cancelled {other}"));
+    assert_eq!(
+        ann.refused("objectives_view", &json!({"id": "a/b"})).split(':').next(),
+        Some("broker error 404")
+    );
+}
+
+#[test]
+fn the_briefing_decides_what_is_listed() {
+    let rig = Rig::new();
+    let (ann, bob) = (Member::new(&rig, &rig.ann), Member::new(&rig, &rig.bob));
+    let count = |member: &Member| member.tools.definitions().as_array().unwrap().len();
+    assert_eq!((count(&ann), count(&bob)), (23, 19));
+    let outcome = "Everybody can log in";
+    ann.call("objectives_create", &json!({"title": "t", "outcome": outcome, "assignee": "bob"}));
+    let briefing = rig.call("GET", "/briefing", &rig.bob, "").json();
+    assert!(bob.tools.update(&briefing), "there is an objective now");
+    assert!(bob.tools.definitions().to_string().contains(outcome));
+    assert!(!bob.tools.update(&briefing));
+    rig.call("PATCH", "/members/bob", &rig.ann, r#"{"permissions":["objectives.reassign"]}"#);
+    assert!(bob.tools.update(&rig.call("GET", "/briefing", &rig.bob, "").json()));
+    assert_eq!(count(&bob), 20);
+}

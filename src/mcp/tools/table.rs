@@ -94,7 +94,7 @@ pub const TOOLS: &[Tool] = &[
     ),
     Tool::new(
         "objectives_list",
-        "List the objectives that you take part in",
+        "List the objectives that you take part in; all of them if you manage members",
         &[Field::optional("status", STATUSES, "Only those in this state")],
         objectives::all,
     )
