@@ -7,6 +7,8 @@ use crate::mcp::stamp;
 
 /// Messages of `recent`, if nobody says how many.
 const RECENT: u64 = 20;
+/// What `recent` shows: a model has better uses for its context, and an agent cuts longer answers off.
+const MOST_TEXT: usize = 64 << 10;
 
 pub fn roster(call: &Call<'_>) -> Outcome {
     let roster = call.get("/roster")?;
@@ -89,10 +91,21 @@ pub fn recent(call: &Call<'_>) -> Outcome {
     }
     let history = call.get(&path)?;
     let messages = list(&history, "messages");
-    let ids: Vec<&str> = messages.iter().map(|m| text(m, "id")).collect();
-    let lines: Vec<String> = messages.iter().rev().map(shown).collect();
+    let (mut blocks, mut ids, mut length) = (Vec::new(), Vec::new(), 0);
+    for message in messages {
+        let block = shown(message);
+        length += block.len();
+        if length > MOST_TEXT && !ids.is_empty() {
+            let left = counted(messages.len() - ids.len(), "older message");
+            blocks.push(format!("{left} left out: ask for fewer, or with whom"));
+            break;
+        }
+        blocks.push(block);
+        ids.push(text(message, "id"));
+    }
+    blocks.reverse();
     call.inbox.seen(&ids);
-    Ok(or(&lines, "there are no messages"))
+    Ok(or(&blocks, "there are no messages"))
 }
 
 /// A message as a block of text: when, from whom to whom, how urgent, its id, then what it says.
