@@ -1,5 +1,5 @@
 //! Property tests with random input for everything that reads what a peer sends: framing, reassembly, decoding,
-//! WebSockets, extraction, redaction, the store's parser.
+//! WebSockets, extraction, redaction, the store's parser, the session's socket.
 //!
 //! Each target is a test. By default it runs a fixed number of rounds from a fixed seed. With `AC7_FUZZ_SECONDS=N` it
 //! runs that long from a seed of its own (`make fuzz`). A failure prints `AC7_FUZZ_SEED=SEED:ROUND`, and with this in
@@ -27,6 +27,8 @@ mod parser;
 mod random;
 #[cfg(test)]
 mod secrets;
+#[cfg(test)]
+mod session;
 #[cfg(test)]
 mod sockets;
 #[cfg(test)]
