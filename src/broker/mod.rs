@@ -9,6 +9,7 @@ mod activity_writer;
 mod auth;
 mod call;
 mod certificate;
+mod counters;
 mod downgrade;
 mod edge;
 mod editor;
@@ -46,6 +47,7 @@ use std::time::Duration;
 use activity_reader::Readers;
 use activity_writer::ActivityWriter;
 use certificate::LiveCertificate;
+use counters::Counters;
 use edge::{Edge, Porter};
 use editor::Editor;
 use hub::Hub;
@@ -211,6 +213,7 @@ impl Broker {
         let certificate = certificate.map_err(Error::Tls)?;
         let activity = ActivityWriter::start(&config.activity_db, hub.clone(), team.clone(), log.clone())?;
         let main = Arc::new(Store::open(&config.db)?);
+        let counters = Arc::new(Counters::new());
         let presence = Arc::new(Presence::default());
         let files = Arc::new(Files::open(main.clone(), &config.db)?);
         let uploads = Arc::new(Uploads::new(Some(files.clone()), log.clone()));
@@ -225,6 +228,7 @@ impl Broker {
             certificate: certificate.clone(),
             presence: presence.clone(),
             hub: hub.clone(),
+            counters: counters.clone(),
             activity,
             parser: Parser::new(),
             readers: Arc::new(Readers::new(&config.activity_db)),
@@ -247,6 +251,7 @@ impl Broker {
             porter: Box::new(Door { bound: host, team, main }),
             hub,
             presence,
+            counters,
             limits: config.limits,
             log,
         };

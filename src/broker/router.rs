@@ -6,6 +6,7 @@ use super::activity_writer::ActivityWriter;
 use super::auth::Caller;
 use super::call::{Answer, Call, Failure};
 use super::certificate::LiveCertificate;
+use super::counters::Counters;
 use super::editor::Editor;
 use super::handlers::{
     activity, briefing, enroll, files, health, history, members, objectives, pages, presence, push, reload,
@@ -34,6 +35,7 @@ pub struct Service {
     pub presence: Arc<Presence>,
     /// Wakes streams.
     pub hub: Arc<Hub>,
+    pub counters: Arc<Counters>,
     pub activity: ActivityWriter,
     pub parser: Parser,
     pub readers: Arc<Readers>,
@@ -51,7 +53,8 @@ pub struct Authorized<'a> {
 }
 
 enum Handler {
-    Open(fn() -> Answer),
+    /// For everybody.
+    Open(fn(&Service, &Call) -> Answer),
     /// For those who have yet to show who they are.
     Stranger(fn(&Service, &Call, &[u8]) -> Result<Answer, Failure>),
     Member(fn(&mut Authorized<'_>) -> Result<Answer, Failure>),
@@ -223,7 +226,7 @@ fn serve(
             continue;
         }
         return match route.handler {
-            Handler::Open(handler) => Ok(handler()),
+            Handler::Open(handler) => Ok(handler(service, call)),
             Handler::Stranger(handler) => handler(service, call, &body),
             Handler::Member(handler) => {
                 let now = now_ms();

@@ -17,6 +17,7 @@ use signal_hook::iterator::Signals;
 use super::activity_reader::Readers;
 use super::auth::same_origin;
 use super::call::{Answer, Call, Failure};
+use super::counters::Counters;
 use super::edge::{self, Edge, Limits, Porter};
 use super::handlers::{activity, pages};
 use super::hub::Hub;
@@ -119,6 +120,7 @@ impl Viewer {
             porter: Box::new(Door),
             hub,
             presence: Arc::new(Presence::default()),
+            counters: Arc::new(Counters::new()),
             limits: Limits { clients: 64, streams: 16, ..Limits::default() },
             log: log.clone(),
         };

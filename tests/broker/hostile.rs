@@ -1,5 +1,6 @@
 //! Clients that break the rules, by mistake or not.
-use std::io::Read;
+use std::collections::VecDeque;
+use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -189,6 +190,95 @@ fn the_memory_for_bodies_is_bounded() {
     });
     drop(first);
     wait_for("the budget to be back", || status() == 400);
+}
+
+#[test]
+fn strangers_leave_members_room_for_their_bodies() {
+    let rig = Rig::with(Limits { strangers_bodies: 256 << 10, ..Limits::default() });
+    // Bodies that are small enough for anybody and never end.
+    let head = |auth: &str, n: usize| {
+        format!("POST /members/ann/activity HTTP/1.1\r\nHost: localhost\r\n{auth}Content-Length: {n}\r\n\r\n")
+    };
+    let mut held = Vec::new();
+    let mut hold = |auth: &str| {
+        let mut client = rig.connect();
+        client.send(&head(auth, 64 << 10));
+        client.send_if_taken(" ".repeat((64 << 10) - 1).as_bytes());
+        held.push(client);
+    };
+    let wrong = "Authorization: Bearer ac7_wrong\r\nCookie: ac7_session=x\r\n";
+    (0..8).for_each(|i| hold(if i % 2 == 0 { "" } else { wrong }));
+    let stranger = || rig.call("POST", "/session/totp", "", r#"{"code": "1"}"#).status;
+    wait_for("the strangers' share to be spent", || stranger() == 503);
+    for _ in 0..10 {
+        assert_eq!(rig.call("POST", "/members/ann/activity", &rig.ann, &upload(1..=200)).status, 201);
+    }
+    assert_eq!(rig.call("GET", "/healthz", "", "").status, 200, "what has no body needs no room");
+    drop(held);
+    wait_for("the share to be back", || stranger() == 400);
+}
+
+/// Resident memory of this process, in KB.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn ten_thousand_half_open_connections_are_borne() {
+    let before = getrlimit(Resource::Nofile);
+    // Both ends are in this process, but no more of the broker's than it takes in.
+    let most = before.maximum.unwrap_or(u64::MAX).min(16_384);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: before.maximum }).unwrap();
+    let rig = Rig::new();
+    let start = resident();
+    let room = usize::try_from(most).unwrap() - 4096;
+    let mut held: VecDeque<TcpStream> = VecDeque::new();
+    for i in 0..10_000 {
+        // Where fewer may be open, the oldest make room: the broker has closed them by then.
+        if held.len() >= room {
+            held.pop_front();
+        }
+        let mut client = rig.connect();
+        client.send_if_taken(if i % 2 == 0 { b"" } else { b"GET /healthz HTTP/1.1\r\nX-Slow: " });
+        held.push_back(client.stream);
+        if i % 1000 == 999 {
+            assert_eq!(rig.get("/briefing").status, 200, "after {i}");
+        }
+    }
+    let health = rig.call("GET", "/healthz?verbose", "", "").json();
+    assert!(health["connections"].as_u64().unwrap() <= 2048 + 64, "{health}");
+    assert!(health["connectionsEvicted"].as_u64().unwrap() >= 8000, "{health}");
+    let grown = resident().saturating_sub(start);
+    assert!(grown < 128 << 10, "{grown} KB more");
+    drop(held);
+    assert_eq!(rig.get("/briefing").status, 200);
+    drop(rig);
+    setrlimit(Resource::Nofile, before).unwrap();
+}
+
+#[test]
+fn a_body_of_a_gigabyte_is_cut_off() {
+    let rig = Rig::new();
+    let auth = format!("Host: localhost\r\nAuthorization: Bearer {}\r\n", rig.ann);
+    let start = resident();
+    for (what, framing, piece) in [
+        ("announced", "Content-Length: 1073741824\r\n".to_string(), vec![b' '; 1 << 20]),
+        (
+            "in chunks",
+            "Transfer-Encoding: chunked\r\n".to_string(),
+            [b"100000\r\n".to_vec(), vec![b' '; 1 << 20], b"\r\n".to_vec()].concat(),
+        ),
+    ] {
+        let mut client = rig.connect();
+        client.send(&format!("POST /members/ann/activity HTTP/1.1\r\n{auth}{framing}\r\n"));
+        let sent = (0..1024).take_while(|_| client.stream.write_all(&piece).is_ok()).count();
+        assert!(sent < 64, "{what}: {sent} MB were taken");
+        assert_eq!(rig.get("/briefing").status, 200, "after {what}");
+    }
+    let grown = resident().saturating_sub(start);
+    assert!(grown < 64 << 10, "{grown} KB more");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::broker::counters::{Counters, count};
 use crate::sys::thread::Joinable;
 
 /// Threads that may still be ending above the number of clients.
@@ -30,6 +31,7 @@ pub struct Client {
 pub struct Clients {
     born: Instant,
     most: usize,
+    counters: Arc<Counters>,
     inner: Mutex<Inner>,
     /// A thread has ended.
     ended: Condvar,
@@ -47,8 +49,8 @@ struct Inner {
 impl Clients {
     /// Room for `most` connections.
     #[must_use]
-    pub fn new(most: usize) -> Clients {
-        Clients { born: Instant::now(), most, inner: Mutex::default(), ended: Condvar::new() }
+    pub fn new(most: usize, counters: Arc<Counters>) -> Clients {
+        Clients { born: Instant::now(), most, counters, inner: Mutex::default(), ended: Condvar::new() }
     }
 
     /// Take in a connection. `None`: every place that it could take is held by a request that is being served.
@@ -56,9 +58,12 @@ impl Clients {
     pub fn admit(&self, stream: TcpStream, ip: IpAddr) -> Option<Arc<Client>> {
         let mut inner = self.lock();
         let of_network = inner.open.values().filter(|c| network(c.ip) == network(ip)).count();
+        // Whether one goes or this one is turned away: somebody has to.
         if of_network >= self.most.div_ceil(2) {
+            count(&self.counters.evicted);
             inner.evict(|c| network(c.ip) == network(ip))?;
         } else if inner.open.len() >= self.most {
+            count(&self.counters.evicted);
             inner.evict(|_| true)?;
         }
         let id = inner.next_id;
@@ -70,7 +75,9 @@ impl Clients {
 
     /// Close whoever has been waiting longest, to have its file descriptor back.
     pub fn evict_one(&self) {
-        let _ = self.lock().evict(|_| true);
+        if self.lock().evict(|_| true).is_some() {
+            count(&self.counters.evicted);
+        }
     }
 
     /// Keep the thread that serves a client, to join it later.
@@ -178,7 +185,7 @@ mod tests {
     #[test]
     fn the_one_that_waits_longest_goes_and_no_network_has_more_than_half() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let clients = Clients::new(4);
+        let clients = Clients::new(4, Arc::new(Counters::new()));
         let mut far = Vec::new();
         let mut enter = |ip: &str| {
             far.push(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
@@ -207,5 +214,7 @@ mod tests {
         assert!(enter("2001:db8::2").is_some());
         assert!(enter("2001:db8:0:0:ffff::3").is_some());
         assert_eq!(clients.lock().open.len(), 4);
+        // a, c, the one that found no place, and two for the last two.
+        assert_eq!(clients.counters.evicted.load(Ordering::Relaxed), 5);
     }
 }

@@ -114,7 +114,7 @@ fn carry<'s>(
         let mut dry = false;
         match part {
             Some(Part::Head(head)) if head.headers.get(WAIT).is_some() && request.method != "HEAD" => {
-                let permit = Permit::take(&shared.streams, shared.limits.streams);
+                let permit = Permit::take(&shared.counters.streams, shared.limits.streams);
                 let Some(permit) = permit else { return Ok(Carried::TooMany) };
                 stream = Live::of(&head, permit, &shared.presence);
                 out.head(&head, request.chunks, true, false)?;

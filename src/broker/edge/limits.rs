@@ -27,7 +27,9 @@ pub struct Limits {
     pub body_bytes: usize,
     /// Bytes of a body of somebody without a valid token: strangers must not use up what all bodies together may have.
     pub strangers_body: usize,
-    /// Bytes of all bodies that are held at the same time, and of all pieces of streams.
+    /// Bytes of all bodies of strangers that are held at the same time.
+    pub strangers_bodies: usize,
+    /// Bytes of all bodies of members that are held at the same time, and of all pieces of streams.
     pub all_bodies: usize,
     /// Bytes of all files that are coming in: on the disk, not in memory.
     pub all_uploads: usize,
@@ -47,6 +49,7 @@ impl Default for Limits {
             write: Duration::from_secs(30),
             body_bytes: 8 << 20,
             strangers_body: 64 << 10,
+            strangers_bodies: 8 << 20,
             all_bodies: 64 << 20,
             all_uploads: 512 << 20,
         }

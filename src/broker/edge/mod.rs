@@ -24,13 +24,15 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::listen;
 use rustls::ServerConfig;
 use serde_json::json;
 
+use super::counters::{Counters, Present, count};
 use super::hub::Hub;
 use super::log::Log;
 use super::presence::Presence;
@@ -47,6 +49,8 @@ use wire::{NoTls, Wire};
 
 /// The stack of a client's thread: framing and copying, nothing that recurses.
 const STACK: usize = 128 << 10;
+/// Connections that wait to be accepted. With the library's 128 a burst makes clients wait a second for their next try.
+const BACKLOG: i32 = 4096;
 /// How long the acceptor leaves the system alone that has no descriptor, memory or thread to give.
 const PAUSE: Duration = Duration::from_millis(100);
 /// How long, and for how many bytes, a refused client is listened to so that it can read why.
@@ -81,6 +85,7 @@ pub struct Config {
     pub hub: Arc<Hub>,
     /// Learns whose streams begin and end.
     pub presence: Arc<Presence>,
+    pub counters: Arc<Counters>,
     pub limits: Limits,
     pub log: Log,
 }
@@ -99,14 +104,15 @@ pub(super) struct Shared {
     pool: Pool,
     limits: Limits,
     budget: Budget,
+    /// What bodies of strangers hold.
+    strangers: Budget,
     /// What streams hold.
     pieces: Budget,
     /// What files that come in take of the disk.
     disk: Budget,
-    /// How many streams there are.
-    streams: AtomicUsize,
     hub: Arc<Hub>,
     presence: Arc<Presence>,
+    counters: Arc<Counters>,
     tls: Option<Arc<ServerConfig>>,
     bulk: fn(&str) -> bool,
     upload: fn(&str, &str) -> bool,
@@ -123,14 +129,15 @@ impl Edge {
     /// The private socket cannot be reached, or there is no thread to be had.
     pub fn start(config: Config) -> io::Result<Edge> {
         let shared = Arc::new(Shared {
-            clients: Clients::new(config.limits.clients),
+            clients: Clients::new(config.limits.clients, config.counters.clone()),
             pool: Pool::open(config.backend, config.connections)?,
             budget: Budget::new(config.limits.all_bodies),
+            strangers: Budget::new(config.limits.strangers_bodies),
             pieces: Budget::new(config.limits.all_bodies),
             disk: Budget::new(config.limits.all_uploads),
-            streams: AtomicUsize::new(0),
             hub: config.hub,
             presence: config.presence,
+            counters: config.counters,
             limits: config.limits,
             tls: config.tls,
             bulk: config.bulk,
@@ -142,6 +149,7 @@ impl Edge {
         });
         let (wake, woken) = UnixStream::pair()?;
         config.listener.set_nonblocking(true)?;
+        listen(&config.listener, BACKLOG)?;
         let (listener, sharing) = (config.listener, shared.clone());
         let acceptor = thread::spawn("accept", 256 << 10, move || accept(&sharing, &listener, &woken))?;
         Ok(Edge { shared, acceptor, wake })
@@ -228,6 +236,7 @@ fn take_in(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
     };
     let (sharing, guest) = (shared.clone(), client.clone());
     let started = thread::spawn("client", STACK, move || {
+        let _counted = Present::enter(&sharing.counters.connections);
         let leaving = Leaving { shared: &sharing, client: &guest };
         serve(leaving.shared, leaving.client);
     });
@@ -276,6 +285,7 @@ fn serve(shared: &Shared, client: &Client) {
     let gate = Gate {
         limits: &shared.limits,
         budget: &shared.budget,
+        strangers: &shared.strangers,
         host_allowed: &allowed,
         is_member: &is_member,
         is_upload: shared.upload,
@@ -310,6 +320,7 @@ fn serve(shared: &Shared, client: &Client) {
 fn refuse(shared: &Shared, client: &Client, mut wire: &Wire<'_>, refusal: &Refusal) {
     let facts = json!({"peer": client.ip.to_string(), "status": refusal.status, "reason": refusal.reason});
     shared.log.line("refused", &facts);
+    count(&shared.counters.refused);
     let body = json!({"error": refusal.reason}).to_string();
     let mut text = status_line(refusal.status);
     if refusal.status == 503 {

@@ -68,6 +68,8 @@ impl From<Fault> for Refusal {
 pub struct Gate<'a> {
     pub limits: &'a Limits,
     pub budget: &'a Budget,
+    /// What bodies of strangers may hold: however many there are, members' requests find room.
+    pub strangers: &'a Budget,
     /// Whether a `Host` value is meant for this broker.
     pub host_allowed: &'a dyn Fn(&str) -> bool,
     /// Whether the header is that of a member's request.
@@ -109,8 +111,8 @@ impl<'a> Gate<'a> {
             Refusal { status, reason }
         };
         let mut head: Option<Head> = None;
-        let mut most = Most { bytes: 0, beyond: TOO_LARGE, upload: false };
-        let (mut body, mut held, mut length) = (Body::Memory(Vec::new()), self.budget.hold(), 0);
+        let mut most = Most { bytes: 0, beyond: TOO_LARGE, member: false, upload: false };
+        let (mut body, mut held, mut length) = (Body::Memory(Vec::new()), self.strangers.hold(), 0);
         loop {
             let mut rest = input.unread();
             let had = rest.len();
@@ -125,6 +127,8 @@ impl<'a> Gate<'a> {
                         deadline += Duration::from_secs((most.bytes / SLOWEST) as u64);
                         body = Body::Disk(Box::new(self.uploads.begin().map_err(full)?));
                         held = self.disk.hold();
+                    } else if most.member {
+                        held = self.budget.hold();
                     }
                     if rest.is_empty() && found.length != Length::Exact(0) {
                         go_on(&found, socket)?;
@@ -205,13 +209,14 @@ impl<'a> Gate<'a> {
             false => (self.limits.body_bytes, TOO_LARGE),
         };
         let anyone = self.limits.strangers_body;
+        let member = announced > 0 && (self.is_member)(&head.headers);
         let most = if announced <= anyone {
-            Most { bytes, beyond, upload: false }
-        } else if (self.is_member)(&head.headers) {
-            Most { bytes: bytes.min(announced), beyond, upload }
+            Most { bytes, beyond, member, upload: false }
+        } else if member {
+            Most { bytes: bytes.min(announced), beyond, member, upload }
         } else {
             let beyond = refusal(401, "a body of this size requires a valid bearer token or session");
-            Most { bytes: anyone, beyond, upload: false }
+            Most { bytes: anyone, beyond, member, upload: false }
         };
         match head.length {
             Length::Exact(_) if announced > bytes => Err(if upload { FILE_TOO_LARGE } else { TOO_LARGE }),
@@ -225,6 +230,8 @@ impl<'a> Gate<'a> {
 struct Most {
     bytes: usize,
     beyond: Refusal,
+    /// Whether a member sends it.
+    member: bool,
     /// Whether it goes to the disk.
     upload: bool,
 }

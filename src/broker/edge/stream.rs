@@ -20,6 +20,7 @@ use super::limits::Held;
 use super::pool::Use;
 use super::request::Request;
 use super::wire::Wire;
+use crate::broker::counters::count;
 use crate::broker::hub::Waiter;
 use crate::broker::presence::{Here, Presence};
 use crate::http1::{Asked, Framer, Head, Part, Rules, Start};
@@ -121,6 +122,9 @@ impl<'a> Live<'a> {
             Out { client, wire, chunked: request.chunks, slow: shared.limits.lag, dead: shared.limits.write };
         notice_silence(wire);
         let (began, end) = (Instant::now(), self.go_on(shared, &out, request));
+        if matches!(end, End::Slow | End::Busy | End::Failed) {
+            count(&shared.counters.dropped);
+        }
         if end != End::Gone {
             let text = format!("event: end\ndata: {}\n\n", json!({"reason": end.name()}));
             let last = if request.chunks { "0\r\n\r\n" } else { "" };

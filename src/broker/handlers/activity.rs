@@ -8,6 +8,7 @@ use crate::activity::{Invalid, KINDS};
 use crate::broker::activity_reader::{Form, Listing, Readers, events, row_json};
 use crate::broker::activity_writer::{Refused, topic};
 use crate::broker::call::{Answer, Body, Call, Failure};
+use crate::broker::counters::Present;
 use crate::broker::query::Query;
 use crate::broker::router::Authorized;
 use crate::broker::sse::{self, Asked};
@@ -32,7 +33,9 @@ pub fn append(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
         let message = format!("has {} events, not {} to {}", batch.len(), EVENTS.start(), EVENTS.end());
         return Err(Failure::invalid(Invalid { path: "events".to_string(), message }));
     }
+    let waiting = Present::enter(&at.service.counters.uploads);
     let accepted = at.service.activity.append(name, batch, key).map_err(unstored)?;
+    drop(waiting);
     Ok(Answer::json(201, &json!({"accepted": accepted})))
 }
 
