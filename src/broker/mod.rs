@@ -34,6 +34,7 @@ mod viewer;
 
 pub use edge::Limits;
 pub use log::Log;
+pub use router::routes;
 pub use serve::{ServeOptions, serve};
 pub use viewer::{Viewer, view};
 

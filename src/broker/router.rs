@@ -155,6 +155,11 @@ const ROUTES: &[Route] = &[
     Route { method: "DELETE", pattern: "/fs/rm", handler: Handler::Member(files::remove) },
 ];
 
+/// Methods and patterns of all routes: `:name` stands for one segment, `*` for the rest.
+pub fn routes() -> impl Iterator<Item = (&'static str, &'static str)> {
+    ROUTES.iter().map(|route| (route.method, route.pattern))
+}
+
 /// Whether a request with this target may take its time: whatever goes to the activity database, and contents of files.
 #[must_use]
 pub fn is_bulk(target: &str) -> bool {

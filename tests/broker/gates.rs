@@ -20,7 +20,7 @@ fn everyone_gets_what_is_theirs() {
         (401, "GET", "/roster", "", ""),
         (200, "GET", "/roster", &bob, ""),
         (404, "GET", "/nope", &ann, ""),
-        (404, "GET", "/", "", ""),
+        (404, "GET", "/healthz/x", "", ""),
         (404, "GET", "/healthz/", "", ""),
         (400, "GET", "/%ff", "", ""),
         (401, "POST", "/members/ann/activity", "", &one),
@@ -292,4 +292,24 @@ fn a_connection_serves_pipelined_requests_in_order() {
     assert_eq!(last.headers.get("connection"), Some("close"));
     assert_eq!(last.json()["activity"][0]["event"]["ts"], 20);
     assert!(client.is_closed());
+}
+
+#[test]
+fn health_tells_how_much_there_is_but_not_of_whom() {
+    let rig = Rig::new();
+    let health = |query: &str| rig.call("GET", &format!("/healthz{query}"), "", "").json();
+    assert_eq!(health("").as_object().unwrap().keys().collect::<Vec<_>>(), ["status", "version"]);
+    let mut stream = rig.connect();
+    stream.send(&request("GET", "/members/ann/activity/stream", &rig.ann, "", ""));
+    wait_for("the stream", || health("?verbose")["streams"] == 1);
+    assert_eq!(rig.call("GET", "/healthz", "", "").status, 200);
+    let refused = health("?verbose")["requestsRefused"].as_u64().unwrap();
+    rig.status_of(b"hello world\r\n\r\n");
+    let told = health("?verbose=1");
+    assert_eq!(told["requestsRefused"].as_u64(), Some(refused + 1));
+    assert!(told["connections"].as_u64() >= Some(2), "the stream and this one: {told}");
+    let numbers = told.as_object().unwrap().iter().filter(|(_, value)| value.is_u64()).count();
+    assert_eq!(numbers + 2, told.as_object().unwrap().len(), "{told}");
+    drop(stream);
+    wait_for("its end", || health("?verbose")["streams"] == 0);
 }

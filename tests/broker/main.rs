@@ -8,6 +8,7 @@ mod enroll;
 #[cfg(test)]
 mod events;
 mod files;
+mod gate_walk;
 mod gates;
 mod hostile;
 mod https;
