@@ -11,8 +11,10 @@ use super::certificate::LiveCertificate;
 use super::hub::Hub;
 use super::log::Log;
 use super::settings::Settings;
+use crate::activity::Invalid;
 use crate::identity::{self, Stamp, TeamFile};
 use crate::sys::thread::{self, Joinable};
+use crate::usage::{Bad, Prices};
 
 /// How often the file is looked at.
 const PERIOD: Duration = Duration::from_millis(250);
@@ -128,6 +130,7 @@ impl LiveTeam {
             ("members", old.members != new.members),
             ("hosts", old.hosts != new.hosts),
             ("https", self.https && settings.https.is_some() && old_settings.https != settings.https),
+            ("prices", old_settings.prices != settings.prices),
             ("retentionDays", old_settings.retention_days != settings.retention_days),
             ("files", old_settings.files != settings.files),
         ];
@@ -148,7 +151,15 @@ impl LiveTeam {
 fn load(path: &Path) -> Result<(TeamFile, Settings, Stamp), identity::Error> {
     let (file, stamp) = TeamFile::load(path)?;
     let invalid = |invalid| identity::Error::Invalid { path: path.to_path_buf(), invalid };
-    let settings = Settings::of(path, &file).map_err(invalid)?;
+    let mut settings = Settings::of(path, &file).map_err(invalid)?;
+    let prices = path.with_file_name("prices.json");
+    if prices.exists() {
+        let invalid = |(path, bad): (PathBuf, Bad)| {
+            let invalid = Invalid { path: "prices".to_string(), message: bad.to_string() };
+            identity::Error::Invalid { path, invalid }
+        };
+        settings.prices = Prices::usual(Some(prices)).map_err(invalid)?.0;
+    }
     Ok((file, settings, stamp))
 }
 

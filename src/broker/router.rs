@@ -10,7 +10,7 @@ use super::counters::Counters;
 use super::editor::Editor;
 use super::handlers::{
     activity, briefing, enroll, files, health, history, members, objectives, pages, presence, push, reload,
-    roster, session, subscribe, team, tokens,
+    roster, session, subscribe, team, tokens, usage,
 };
 use super::hub::Hub;
 use super::live::LiveTeam;
@@ -102,6 +102,12 @@ const ROUTES: &[Route] = &[
         pattern: "/objectives/:id/discuss",
         handler: Handler::Member(objectives::discuss),
     },
+    Route {
+        method: "GET",
+        pattern: "/objectives/:id/activity",
+        handler: Handler::Member(activity::of_objective),
+    },
+    Route { method: "GET", pattern: "/usage", handler: Handler::Member(usage::get) },
     Route { method: "POST", pattern: "/session/totp", handler: Handler::Stranger(session::login) },
     Route { method: "GET", pattern: "/session", handler: Handler::Member(session::get) },
     Route { method: "POST", pattern: "/session/logout", handler: Handler::Member(session::logout) },
@@ -164,7 +170,9 @@ pub fn routes() -> impl Iterator<Item = (&'static str, &'static str)> {
 #[must_use]
 pub fn is_bulk(target: &str) -> bool {
     let path = path_of(target);
-    path.starts_with("/members/") && path.split('/').nth(3) == Some("activity")
+    path == "/usage"
+        || (["/members/", "/objectives/"].iter().any(|base| path.starts_with(base))
+            && path.split('/').nth(3) == Some("activity"))
         || path.starts_with("/fs/read/")
         || path == "/fs/write"
 }
@@ -284,6 +292,8 @@ mod tests {
             ("/members/ann/activity", true),
             ("/members/ann/activity?limit=1", true),
             ("/members/ann/activity/stream", true),
+            ("/objectives/o/activity", true),
+            ("/usage?by=day", true),
             ("/members/activity", false),
             ("/members/ann/tokens?x=/a/activity", false),
             ("/fs/read/ann/a", true),

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::activity::{Invalid, Reader};
 use crate::identity::TeamFile;
+use crate::usage::Prices;
 
 /// Longer than anything is kept: 100 years.
 const MOST_DAYS: u64 = 36_500;
@@ -12,13 +13,15 @@ const MOST_DAYS: u64 = 36_500;
 const LARGEST_FILE: usize = 256 << 20;
 
 /// The settings.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
     /// `retentionDays`: activity that is older is deleted once a day; `None` keeps all of it.
     pub retention_days: Option<u64>,
     /// `https`: the certificate of the port; `None` for plain HTTP.
     pub https: Option<Https>,
     pub files: FileLimits,
+    /// `prices.json` beside the team file, else the table inside the program.
+    pub prices: Prices,
 }
 
 /// `files {maxBytes?, quotaBytes?}`: how large a file may be, and all of one member together.
@@ -72,6 +75,7 @@ impl Settings {
             files: at.field("files").optional(files)?.unwrap_or_default(),
             retention_days: at.field("retentionDays").optional(days)?,
             https: at.field("https").optional(https)?,
+            prices: Prices::default(),
         })
     }
 }

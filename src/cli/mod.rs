@@ -19,6 +19,7 @@ mod hook;
 mod mcp_bridge;
 pub mod mdoc;
 mod member;
+mod objectives;
 mod page;
 mod progress;
 mod prune_traces;
@@ -33,6 +34,7 @@ mod setup;
 mod source;
 mod stats;
 mod summary;
+mod tail;
 mod team_file;
 pub mod terminal;
 pub mod text;
@@ -100,7 +102,17 @@ pub const VERBS: &[&Verb] = &[
     &enroll_requests::LIST,
     &enroll_requests::APPROVE,
     &enroll_requests::REJECT,
+    &objectives::LIST,
+    &objectives::VIEW,
+    &objectives::CREATE,
+    &objectives::UPDATE,
+    &objectives::COMPLETE,
+    &objectives::CANCEL,
+    &objectives::REASSIGN,
+    &objectives::WATCH,
+    &objectives::DISCUSS,
     &push::VERB,
+    &tail::VERB,
     &serve::VERB,
     &check::VERB,
     &prune_traces::VERB,

@@ -30,7 +30,7 @@ pub const VERB: Verb = Verb {
         ("git log -1 | ac7 push --channel general", "standard input, for a channel"),
     ],
     exits: SUCCESS_OR_FAILURE,
-    see_also: &["ac7-push(1)", "ac7(1)"],
+    see_also: &["ac7-push(1)", "ac7-tail(1)"],
     page: ("ac7-push", include_str!("../../man/ac7-push.1")),
     run,
 };

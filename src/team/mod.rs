@@ -10,11 +10,13 @@ pub mod lifecycle;
 mod message;
 pub mod notice;
 mod objective;
+mod tenure;
 
 pub use attachment::{Attachment, MOST_ATTACHMENTS, valid_path};
 pub use channel::GENERAL;
 pub use message::{Level, Message, Post, THREAD};
 pub use objective::{Action, EventKind, NewObjective, Objective, ObjectiveEvent, Status, discussion};
+pub use tenure::{Tenure, tenures};
 
 use crate::activity::{Invalid, Reader};
 

@@ -99,6 +99,13 @@ impl fmt::Display for Bad {
 
 impl std::error::Error for Bad {}
 
+impl Default for Prices {
+    /// The table inside the program.
+    fn default() -> Prices {
+        Prices::built_in()
+    }
+}
+
 impl Prices {
     /// The table in `file`, or where none is named that in `prices.json` in the configuration directory, or where there
     /// is none the one inside the program; and the file, if it is one.

@@ -22,3 +22,4 @@ mod operate;
 mod rig;
 mod streams;
 mod tools;
+mod usage;

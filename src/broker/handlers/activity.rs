@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::usage::spans;
 use crate::activity::{Invalid, KINDS};
 use crate::broker::activity_reader::{Form, Listing, Readers, events, row_json};
 use crate::broker::activity_writer::{Refused, topic};
@@ -57,6 +58,20 @@ pub fn list(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
     let name = at.params[0];
     may_read(at, name)?;
     rows(&at.service.readers, Some(name), &at.call.query)
+}
+
+/// `GET /objectives/:id/activity`: the same of everybody who had an objective, while they had it. Without activity.read
+/// that is the caller's own part.
+pub fn of_objective(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
+    let (id, me) = (at.params[0], &at.caller.member().name);
+    let own = at.caller.must_hold(Permission::ActivityRead, "").is_err();
+    let spans =
+        spans(at.service, id)?.ok_or_else(|| Failure::NotFound(format!("there is no objective {id}")))?;
+    let spans = spans.into_iter().filter(|span| !own || span.member == *me).collect();
+    let query = filters(None, &at.call.query).map_err(Failure::invalid)?;
+    let query = store::activity::Query { spans: Some(spans), objective: None, ..query };
+    let listing = Listing::start(at.service.readers.clone(), query, form(&at.call.query))?;
+    Ok(Answer { status: 200, headers: Vec::new(), body: listing.into_body() })
 }
 
 /// `GET …/:id`: one row.

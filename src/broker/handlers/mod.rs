@@ -18,6 +18,7 @@ pub mod session;
 pub mod subscribe;
 pub mod team;
 pub mod tokens;
+pub mod usage;
 
 use serde_json::{Map, Value, json};
 
