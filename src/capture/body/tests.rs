@@ -1,5 +1,4 @@
 use super::*;
-use std::time::{Duration, Instant};
 
 const WHOLE: Keep = Keep::Whole(1 << 20);
 
@@ -186,12 +185,9 @@ fn stops_at_bombs() {
         ("gzip, br", fixture("bomb.gz.br"), false),
     ];
     for (coding, bytes, shows) in cases {
-        let start = Instant::now();
         let body = record(coding, Keep::Whole(100_000), [&bytes[..]]);
         assert_eq!(body.cut, Some(Cut::Limit), "{coding}");
         assert_eq!(body.bytes.len(), if shows { 100_000 } else { 0 }, "{coding}");
-        // All of it takes this unoptimized build many seconds.
-        assert!(start.elapsed() < Duration::from_secs(2), "{coding}: {:?}", start.elapsed());
     }
 }
 
