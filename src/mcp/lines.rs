@@ -3,6 +3,9 @@
 /// The longest frame, without its line end.
 pub const MAX_LINE: usize = 8 << 20;
 
+/// What is kept of the memory that a long line needed.
+const KEEP: usize = 64 << 10;
+
 /// A line longer than [`MAX_LINE`]; it has been skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooLong;
@@ -46,6 +49,11 @@ impl Lines {
         let too_long = self.seen - self.start > MAX_LINE;
         if too_long || self.skipping {
             (self.buffer, self.start, self.seen) = (Vec::new(), 0, 0);
+        }
+        if self.start == self.buffer.len() {
+            self.buffer.clear();
+            self.buffer.shrink_to(KEEP);
+            (self.start, self.seen) = (0, 0);
         }
         let first = too_long && !self.skipping;
         self.skipping |= too_long;

@@ -68,6 +68,8 @@ struct Connection {
     stream: UnixStream,
     /// `None` once nothing more is to be sent.
     outbox: Mutex<Option<SyncSender<String>>>,
+    /// Sent away: what it has said before may still be read, but makes it the bridge no more.
+    dismissed: AtomicBool,
 }
 
 impl Server {
@@ -165,7 +167,8 @@ impl Shared {
             let mut state = self.state();
             state.next += 1;
             let outbox = Mutex::new(Some(outbox));
-            let connection = Arc::new(Connection { number: state.next, stream, outbox });
+            let dismissed = AtomicBool::new(false);
+            let connection = Arc::new(Connection { number: state.next, stream, outbox, dismissed });
             state.live.insert(connection.number, connection.clone());
             connection
         };
@@ -278,14 +281,15 @@ impl Shared {
     fn attach(&self, connection: &Arc<Connection>) {
         let displaced = {
             let mut state = self.state();
-            if state.bridge == Some(connection.number) {
+            if state.bridge == Some(connection.number) || connection.dismissed.load(Ordering::SeqCst) {
                 return;
             }
             let before = state.bridge.replace(connection.number);
             for (method, params) in std::mem::take(&mut state.waiting) {
                 connection.offer(Frame::Notification { method, params });
             }
-            before.and_then(|number| state.live.get(&number).cloned())
+            let displaced = before.and_then(|number| state.live.get(&number).cloned());
+            displaced.inspect(|old| old.dismissed.store(true, Ordering::SeqCst))
         };
         if let Some(old) = displaced {
             self.log.line("bridge displaced", &[]);

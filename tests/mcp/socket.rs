@@ -63,6 +63,21 @@ fn a_hook_is_no_bridge() {
 }
 
 #[test]
+fn a_displaced_bridge_does_not_come_back_by_what_it_had_said_before() {
+    let session = Session::start();
+    for _ in 0..20 {
+        let (mut first, mut second) = (session.connect(), session.connect());
+        first.send(&"{\"kind\":\"mcp_request\",\"id\":1,\"method\":\"tools/list\"}\n".repeat(50));
+        first.next().unwrap();
+        second.send("{\"kind\":\"mcp_request\",\"id\":1,\"method\":\"tools/list\"}\n");
+        assert_eq!(second.next().unwrap()["kind"], "mcp_response");
+        while first.next().is_some() {}
+        session.server().notify("n", Value::Null);
+        assert_eq!(second.next().unwrap()["kind"], "mcp_notification");
+    }
+}
+
+#[test]
 fn there_are_16_connections_and_no_more() {
     let session = Session::start();
     let mut held: Vec<_> = (0..16).map(|_| session.connect()).collect();
