@@ -1,68 +1,19 @@
 //! Any program: every variable that makes some client use the proxy and trust the CA.
-use std::ffi::{OsStr, OsString};
-use std::path::Path;
+use std::ffi::OsString;
 
-/// Variables that point to a file that *replaces* a client's trust store: they get the bundle.
-const REPLACING: [&str; 8] = [
-    "SSL_CERT_FILE",
-    "REQUESTS_CA_BUNDLE",
-    "CURL_CA_BUNDLE",
-    "GIT_SSL_CAINFO",
-    "PIP_CERT",
-    "npm_config_cafile",
-    "AWS_CA_BUNDLE",
-    "CARGO_HTTP_CAINFO",
-];
-
-/// Variables that point to a file that is *added* to a client's trust store: the CA alone is enough, unless the caller
-/// has a file of its own there, whose certificates must not be lost.
-const ADDING: [&str; 3] = ["NODE_EXTRA_CA_CERTS", "CODEX_CA_CERTIFICATE", "DENO_CERT"];
-
-/// In both cases, because a caller's lower-case ones would win over ours.
-const PROXIES: [&str; 6] =
-    ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "https_proxy", "http_proxy", "all_proxy"];
-
-/// Where the session's proxy and certificates are.
-#[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
-    pub port: u16,
-    /// PEM of the session's CA alone.
-    pub ca: &'a Path,
-    /// PEM of everything to be trusted: the system's roots, the caller's, the session's CA.
-    pub bundle: &'a Path,
-}
+use super::environment::{Place, Variables, proxied};
 
 /// What to set in the child's environment. `caller` looks a variable up in ours.
-pub fn environment(
-    place: Place<'_>,
-    caller: impl Fn(&str) -> Option<OsString>,
-) -> Vec<(&'static str, OsString)> {
-    let proxy = OsString::from(format!("http://127.0.0.1:{}", place.port));
-    let mut set: Vec<_> = PROXIES.iter().map(|name| (*name, proxy.clone())).collect();
-    let no_proxy = no_proxy(caller("no_proxy").or_else(|| caller("NO_PROXY")).as_deref());
-    set.push(("NO_PROXY", no_proxy.clone()));
-    set.push(("no_proxy", no_proxy));
+pub fn environment(place: Place<'_>, caller: impl Fn(&str) -> Option<OsString>) -> Variables {
+    let mut set = proxied(place, &["NODE_EXTRA_CA_CERTS", "CODEX_CA_CERTIFICATE", "DENO_CERT"], caller);
     set.push(("NODE_USE_ENV_PROXY", "1".into()));
-    set.extend(REPLACING.iter().map(|name| (*name, place.bundle.into())));
-    set.extend(ADDING.iter().map(|name| {
-        let file = if caller(name).is_some() { place.bundle } else { place.ca };
-        (*name, file.into())
-    }));
     set
-}
-
-/// The loopback names, then the caller's own list.
-fn no_proxy(callers: Option<&OsStr>) -> OsString {
-    let mut out = OsString::from("localhost,127.0.0.1,::1");
-    if let Some(list) = callers.filter(|list| !list.is_empty()) {
-        out.push(",");
-        out.push(list);
-    }
-    out
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     const PLACE: fn() -> Place<'static> =

@@ -1,12 +1,15 @@
 //! What is particular to one agent: where its program is, whether it can start here, which variables make it use the
 //! proxy and trust the session's CA.
 //!
-//! Comes in: the caller's environment and where the proxy is. Goes out: the program, changes to the child's
-//! environment, and what [`doctor`] has found.
+//! Comes in: the caller's environment and arguments, and where the session's ends are. Goes out: the program, changes
+//! to the child's environment and arguments, and what [`doctor`] has found.
+pub mod claude_code;
 pub mod command;
 pub mod doctor;
+mod environment;
 mod find;
 
+pub use environment::{Place, Variables};
 pub use find::NotFound;
 
 /// An agent that takes part in a team.

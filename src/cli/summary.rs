@@ -25,7 +25,7 @@ pub fn tell(outcome: &Outcome, quiet: bool, json: bool) {
 /// The lines for a person, without `ac7: `; with `quiet` only those about what was lost or not seen. Without `prices`
 /// nothing is said of costs: a broken table is no reason to say more here, `ac7 usage` tells what is wrong with it.
 fn lines(outcome: &Outcome, quiet: bool, prices: Option<&Prices>) -> Vec<String> {
-    let Some(captured) = &outcome.captured else { return Vec::new() };
+    let Some(captured) = &outcome.captured else { return outcome.notes.clone() };
     let mut out = Vec::new();
     if !quiet {
         let elapsed = outcome.elapsed.as_millis().try_into().unwrap_or(u64::MAX);
@@ -36,7 +36,7 @@ fn lines(outcome: &Outcome, quiet: bool, prices: Option<&Prices>) -> Vec<String>
     }
     out.extend(tunnelled(&captured.totals));
     out.extend(lost(captured));
-    out.extend(captured.notes.iter().cloned());
+    out.extend(captured.notes.iter().chain(&outcome.notes).cloned());
     out
 }
 
@@ -187,7 +187,7 @@ mod tests {
 
     fn outcome(totals: Totals, report: Report, connections: u64) -> Outcome {
         let captured = Captured { totals, report, connections, notes: Vec::new() };
-        Outcome { code: 0, elapsed: Duration::from_secs(123), captured: Some(captured) }
+        Outcome { code: 0, elapsed: Duration::from_secs(123), captured: Some(captured), notes: Vec::new() }
     }
 
     fn tunnel(bytes: u64, reason: &str) -> Tunnelled {

@@ -2,12 +2,18 @@
 //!
 //! Comes in: checked options. Goes out: an [`Outcome`], for the verb to put into words. Whatever it makes (files, the
 //! proxy, threads, the child) belongs to a guard or an owner here and is gone when [`run`] returns, on every path.
+mod capturing;
 mod child;
+mod error;
 mod files;
+mod mcp_config;
 pub mod options;
 mod session;
 mod totals;
+mod under_way;
 mod upstream;
 
-pub use session::{Captured, Error, Outcome, run};
+pub use capturing::Captured;
+pub use error::Error;
+pub use session::{Outcome, run};
 pub use totals::{Totals, Tunnelled};

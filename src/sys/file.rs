@@ -1,7 +1,7 @@
 //! Private files: 0600 from the first byte, written whole or not at all.
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
@@ -54,6 +54,23 @@ pub fn is_abandoned(path: &Path) -> bool {
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut fresh = Replacement::begin(path)?;
     fresh.write_all(bytes)?;
+    fresh.commit()
+}
+
+/// The same for a file of the user's, whose mode it keeps, and whose owner where that is allowed. A new one is 0600.
+///
+/// # Errors
+/// As [`write_atomic`].
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut fresh = Replacement::begin(path)?;
+    fresh.write_all(bytes)?;
+    if let Ok(old) = fs::metadata(path) {
+        let now = fresh.file.metadata()?;
+        if (now.uid(), now.gid()) != (old.uid(), old.gid()) {
+            let _ = fchown(&fresh.file, Some(old.uid()), Some(old.gid()));
+        }
+        fresh.file.set_permissions(old.permissions())?;
+    }
     fresh.commit()
 }
 

@@ -38,6 +38,11 @@ impl Flight {
         }
     }
 
+    /// Whether this may be a model call.
+    pub fn is_call(&self) -> bool {
+        matches!(self.keep, Keep::Whole(_))
+    }
+
     /// Whether the bytes behind this request cannot be read yet: its answer decides what they are.
     pub fn blocks(&self) -> bool {
         self.switches && self.request_done && self.response.is_none()

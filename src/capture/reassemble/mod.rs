@@ -152,6 +152,13 @@ impl Connection {
         matches!(self.mode, Mode::Over)
     }
 
+    /// Model calls that have begun and whose exchanges have not been given out.
+    #[must_use]
+    pub fn calls(&self) -> usize {
+        let socket = if let Mode::Socket(socket) = &self.mode { socket.calls() } else { 0 };
+        socket + self.flights.iter().filter(|flight| flight.is_call()).count()
+    }
+
     /// Bring everything up to date after something came.
     fn settle(&mut self, went: Result<(), &'static str>, now: u64, out: &mut Vec<Captured>) {
         let went = went.and_then(|()| self.catch_up(now, out));

@@ -49,6 +49,11 @@ impl Calls {
         Calls { limit, open: VecDeque::new(), early: Vec::new(), early_bytes: 0 }
     }
 
+    /// How many calls wait for their end.
+    pub fn open(&self) -> usize {
+        self.open.len()
+    }
+
     /// How many bytes of the client's next message can be retained.
     pub fn room_to_ask(&self) -> usize {
         self.limit.saturating_sub(self.open.iter().map(|call| call.asked.len()).sum())

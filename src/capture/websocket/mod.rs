@@ -121,6 +121,12 @@ impl Socket {
         })));
     }
 
+    /// Model calls that have not ended.
+    #[must_use]
+    pub fn calls(&self) -> usize {
+        if let Carries::Calls(calls) = &self.carries { calls.open() } else { 0 }
+    }
+
     /// How many bytes of a text message that begins now are wanted.
     fn wanted(&self, side: Side) -> usize {
         match (&self.carries, side) {
