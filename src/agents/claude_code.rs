@@ -62,6 +62,12 @@ pub struct Plan<'a> {
     pub refuses_to_skip: bool,
 }
 
+/// Whether the user's arguments keep Claude Code from reading `.mcp.json`.
+#[must_use]
+pub fn ignores_project(user: &[OsString]) -> bool {
+    has(user, "--strict-mcp-config")
+}
+
 /// The agent's arguments.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Arguments {

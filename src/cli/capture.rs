@@ -22,6 +22,15 @@ pub const DESTINATION: &[Flag] = &[
     Flag::value("token", "TOKEN", "The broker's token; better AC7_TOKEN, as other users see arguments"),
 ];
 
+/// The same for an agent, which takes part in a team unless told otherwise.
+pub const TEAM: &[Flag] = &[
+    Flag::value("url", "URL", "The team's broker; else $AC7_URL").or("http://127.0.0.1:8717"),
+    Flag::value("token", "TOKEN", "The broker's token; better AC7_TOKEN, as other users see arguments"),
+    Flag::switch("local", "Without a team: only store events in the local database"),
+    Flag::value("db", "PATH", "The local activity database; implies --local")
+        .or("$XDG_DATA_HOME/ac7/activity.db"),
+];
+
 /// Options that say what is captured, for a verb whose scope is `scope` unless told otherwise.
 #[must_use]
 pub const fn table(scope: &'static str) -> [Flag; 10] {
@@ -52,6 +61,29 @@ pub const TALK: &[Flag] = &[
 /// # Errors
 /// Local and broker options together, a URL that is none, a token that cannot be one.
 pub fn destination(parsed: &Parsed, env: Environment) -> Result<Destination, Error> {
+    if parsed.has("local") || parsed.has("db") {
+        return local(parsed);
+    }
+    let (url, token) = broker(parsed, env)?;
+    if url.is_none() && token.is_none() {
+        return Ok(Destination::Local { db: None });
+    }
+    Ok(Destination::Broker { url: url.unwrap_or_else(|| DEFAULT_URL.to_string()), token })
+}
+
+/// The same for an agent: to a broker unless told otherwise.
+///
+/// # Errors
+/// As [`destination`].
+pub fn team(parsed: &Parsed, env: Environment) -> Result<Destination, Error> {
+    if parsed.has("local") || parsed.has("db") {
+        return local(parsed);
+    }
+    let (url, token) = broker(parsed, env)?;
+    Ok(Destination::Broker { url: url.unwrap_or_else(|| DEFAULT_URL.to_string()), token })
+}
+
+fn local(parsed: &Parsed) -> Result<Destination, Error> {
     for local in ["local", "db"] {
         for broker in ["url", "token"] {
             if parsed.has(local) && parsed.has(broker) {
@@ -59,31 +91,34 @@ pub fn destination(parsed: &Parsed, env: Environment) -> Result<Destination, Err
             }
         }
     }
-    if parsed.has("local") || parsed.has("db") {
-        return Ok(Destination::Local { db: parsed.path("db") });
-    }
+    Ok(Destination::Local { db: parsed.path("db") })
+}
+
+/// URL and token, as far as an option or a variable has them.
+fn broker(parsed: &Parsed, env: Environment) -> Result<(Option<String>, Option<String>), Error> {
     let url = parsed.read("url", "it is not http:// or https:// with a host", url)?;
     let token =
         parsed.read_secret("token", "it is empty or holds white space or control characters", token)?;
-    let (url, token) = (url.or_else(|| env("AC7_URL")), token.or_else(|| env("AC7_TOKEN")));
-    if url.is_none() && token.is_none() {
-        return Ok(Destination::Local { db: None });
-    }
-    Ok(Destination::Broker { url: url.unwrap_or_else(|| DEFAULT_URL.to_string()), token })
+    Ok((url.or_else(|| env("AC7_URL")), token.or_else(|| env("AC7_TOKEN"))))
 }
 
-/// What is captured; `None` with `--no-trace`.
+/// A file of roots to trust beside the system's.
+pub fn ca_cert(parsed: &Parsed, env: Environment) -> Option<PathBuf> {
+    parsed.path("ca-cert").or_else(|| env("AC7_CA_CERT").map(PathBuf::from))
+}
+
+/// What is captured, with the scope that is `usual` for the verb; `None` with `--no-trace`.
 ///
 /// # Errors
 /// A value that cannot be read.
-pub fn options(parsed: &Parsed, env: Environment) -> Result<Option<CaptureOptions>, Error> {
+pub fn options(parsed: &Parsed, env: Environment, usual: Scope) -> Result<Option<CaptureOptions>, Error> {
     let host = "it is not a host name or an address";
     let connect_to = "it is not HOST:PORT:HOST2:PORT2, with IPv6 addresses in brackets";
     let proxy = "it is neither none nor http://[user:password@]host[:port]";
     let secret = "it is not 3 to 64 printable ASCII characters without spaces";
-    let ca_cert = parsed.path("ca-cert").or_else(|| env("AC7_CA_CERT").map(PathBuf::from));
+    let ca_cert = ca_cert(parsed, env);
     let options = CaptureOptions {
-        scope: parsed.read("scope", "it is not agent, all or model", scope)?.unwrap_or_default(),
+        scope: parsed.read("scope", "it is not agent, all or model", scope)?.unwrap_or(usual),
         trace_hosts: parsed.read_all("trace-host", host, host_pattern)?,
         trace_only: parsed.read_all("trace-only", host, host_pattern)?,
         trace_skip: parsed.read_all("trace-skip", host, host_pattern)?,

@@ -93,7 +93,7 @@ fn installed() -> Vec<Agent> {
 }
 
 /// Look at these agents and show what was found on standard output; gives the exit status.
-fn examine(agents: &[Agent], broker: &Given, as_json: bool) -> Result<u8, Error> {
+pub(super) fn examine(agents: &[Agent], broker: &Given, as_json: bool) -> Result<u8, Error> {
     let checks = doctor::examine(agents, broker, seen());
     let mut out = io::stdout().lock();
     for check in &checks {

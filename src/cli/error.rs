@@ -79,6 +79,7 @@ pub enum Error {
     },
     /// A command could not be run; `code` is what a shell would give.
     Run {
+        verb: &'static str,
         code: u8,
         what: String,
         fix: Option<String>,
@@ -152,6 +153,9 @@ impl fmt::Display for Error {
                 write!(f, "ac7 {verb}: unexpected argument: {}\n  fix: ", operand.escape_default())?;
                 match operand.parse::<u64>() {
                     Ok(id) if *verb == "traces" => write!(f, "ac7 traces show {id}"),
+                    _ if matches!(*verb, "claude-code" | "codex") => {
+                        write!(f, "what is meant for the agent stands after --")
+                    }
                     _ => write!(f, "ac7 {verb} --help"),
                 }
             }
@@ -176,8 +180,8 @@ impl fmt::Display for Error {
                 write!(f, "ac7 {verb}: {what}")?;
                 fix.as_ref().map_or(Ok(()), |fix| write!(f, "\n  fix: {fix}"))
             }
-            Error::Run { what, fix, .. } => {
-                write!(f, "ac7 run: {what}")?;
+            Error::Run { verb, what, fix, .. } => {
+                write!(f, "ac7 {verb}: {what}")?;
                 fix.as_ref().map_or(Ok(()), |fix| write!(f, "\n  fix: {fix}"))
             }
             Error::Output(error) => write!(f, "ac7: cannot write to standard output: {error}"),

@@ -58,6 +58,15 @@ pub enum Operands {
     Optional(&'static str),
     /// A command with its arguments: everything from the first operand, or from `--`, on.
     Command,
+    /// An agent's arguments: everything after `--`, which may be nothing.
+    Arguments,
+}
+
+impl Operands {
+    /// Whether there are others than ours, for which an option may have been meant.
+    fn has_others(self) -> bool {
+        matches!(self, Operands::Command | Operands::Arguments)
+    }
 }
 
 /// What was typed after a verb.
@@ -86,7 +95,15 @@ pub fn parse(
     let flags = || tables.iter().flat_map(|table| table.iter());
     let mut parsed = Parsed { verb, ..Parsed::default() };
     let mut parser = Parser::from_args(args);
-    while let Some(arg) = parser.next().map_err(|e| surplus(verb, e))? {
+    loop {
+        if operands == Operands::Arguments
+            && let Some(mut raw) = parser.try_raw_args()
+            && raw.next_if(|word| word == "--").is_some()
+        {
+            parsed.operands.extend(raw);
+            break;
+        }
+        let Some(arg) = parser.next().map_err(|e| surplus(verb, e))? else { break };
         match arg {
             Arg::Short('h') | Arg::Long("help") => return Ok(Parsed { help: true, ..parsed }),
             Arg::Short('V' | 'v') | Arg::Long("version") => return Ok(Parsed { version: true, ..parsed }),
@@ -94,12 +111,7 @@ pub fn parse(
                 let Some(flag) = flags().find(|f| f.name == name) else {
                     let near = nearest(name, flags().map(|f| f.name).chain(["help", "version"]));
                     let typed = format!("--{name}");
-                    return Err(Error::UnknownOption {
-                        verb,
-                        typed,
-                        near,
-                        command: operands == Operands::Command,
-                    });
+                    return Err(Error::UnknownOption { verb, typed, near, command: operands.has_others() });
                 };
                 let value = match flag.value {
                     Some(called) => {
@@ -116,7 +128,7 @@ pub fn parse(
                 parsed.options.push((flag.name, value));
             }
             Arg::Short(letter) => {
-                let (typed, command) = (format!("-{letter}"), operands == Operands::Command);
+                let (typed, command) = (format!("-{letter}"), operands.has_others());
                 return Err(Error::UnknownOption { verb, typed, near: None, command });
             }
             Arg::Value(first) => {
@@ -307,6 +319,11 @@ mod tests {
         let without = read(Operands::Command, "--quiet prog --quiet -- x").unwrap();
         assert_eq!(without.operands, words("prog --quiet -- x"), "so is everything after its first word");
         assert_eq!(read(Operands::Command, "-- -odd").unwrap().operands, words("-odd"));
+        for (line, want) in
+            [("--quiet", ""), ("--", ""), ("--db -- -- -p hi -- x", "-p hi -- x"), ("-- --", "--")]
+        {
+            assert_eq!(read(Operands::Arguments, line).unwrap().operands, words(want), "{line}");
+        }
     }
 
     #[test]
@@ -320,6 +337,12 @@ mod tests {
                 "--print hi",
                 "ac7 x: unknown option: --print\n  fix: options of the command stand after --; ac7 x --help lists ours",
             ),
+            (
+                Operands::Arguments,
+                "-p hi",
+                "ac7 x: unknown option: -p\n  fix: options of the command stand after --; ac7 x --help lists ours",
+            ),
+            (Operands::Arguments, "word", "ac7 x: unexpected argument: word\n  fix: ac7 x --help"),
             (Operands::None, "--db", "ac7 x: --db needs a value: PATH"),
             (Operands::None, "--db=", "ac7 x: --db needs a value: PATH"),
             (Operands::None, "--quiet=yes", "ac7 x: --quiet takes no value"),

@@ -105,6 +105,7 @@ fn synopsis(verb: &Verb) -> String {
         Operands::One(name) => format!(" {name}"),
         Operands::Optional(name) => format!(" [{name}]"),
         Operands::Command => " [--] COMMAND [ARGUMENT ...]".to_string(),
+        Operands::Arguments => " [-- ARGUMENT ...]".to_string(),
     };
     format!("ac7 {}{options}{operands}", verb.name)
 }

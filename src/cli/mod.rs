@@ -6,6 +6,7 @@
 mod broker;
 mod capture;
 mod check;
+mod claude_code;
 mod connect;
 mod doctor;
 mod enroll;
@@ -83,6 +84,7 @@ pub enum Group {
 /// Every verb, in the order of the overview.
 pub const VERBS: &[&Verb] = &[
     &run::VERB,
+    &claude_code::VERB,
     &traces::VERB,
     &traces::SHOW,
     &page::VERB,

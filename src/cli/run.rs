@@ -1,4 +1,5 @@
 //! `ac7 run`: a command under capture.
+use crate::capture::scope::Scope;
 use crate::runner::{self, options::RunOptions};
 
 use super::error::Error;
@@ -30,13 +31,14 @@ pub const VERB: Verb = Verb {
 
 fn run(parsed: &Parsed) -> Result<u8, Error> {
     let options = options(parsed, &environment)?;
-    let outcome = runner::run(&options).map_err(|why| Error::Run {
-        code: why.code(),
-        what: why.to_string(),
-        fix: why.fix(),
-    })?;
+    let outcome = runner::run(&options).map_err(|why| failed(VERB.name, &why))?;
     summary::tell(&outcome, options.quiet, options.json);
     Ok(outcome.code)
+}
+
+/// A session that did not come to be.
+pub(super) fn failed(verb: &'static str, why: &runner::Error) -> Error {
+    Error::Run { verb, code: why.code(), what: why.to_string(), fix: why.fix() }
 }
 
 /// What was typed, checked.
@@ -44,7 +46,7 @@ fn options(parsed: &Parsed, env: Environment) -> Result<RunOptions, Error> {
     Ok(RunOptions {
         command: parsed.operands.clone(),
         destination: capture::destination(parsed, env)?,
-        capture: capture::options(parsed, env)?,
+        capture: capture::options(parsed, env, Scope::All)?,
         quiet: parsed.has("quiet"),
         json: parsed.has("json"),
     })
@@ -57,7 +59,7 @@ mod tests {
 
     use super::*;
     use crate::capture::dial::ConnectTo;
-    use crate::capture::scope::{HostPattern, Scope};
+    use crate::capture::scope::HostPattern;
     use crate::cli::flags;
     use crate::runner::options::{Destination, ProxyChoice};
 

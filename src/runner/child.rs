@@ -19,6 +19,8 @@ use crate::sys::thread::{self, Joinable};
 /// On a terminal so many interrupts within [`IMPATIENCE`] kill the child; REPLs need the single ones.
 const IMPATIENT_INTERRUPTS: usize = 3;
 const IMPATIENCE: Duration = Duration::from_secs(2);
+/// A child that is to end has this long to do so by itself.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How a shell reports what became of a command.
 const NOT_FOUND: u8 = 127;
@@ -63,11 +65,13 @@ pub fn catch_signals() -> io::Result<Signalled> {
     Ok(Signalled { signals, handle })
 }
 
-/// A running child.
+/// A running child. Dropping it before [`Running::wait`] has seen its end, as a panic does, ends it.
 pub struct Running {
     child: Child,
     live: Live,
     forwarder: Option<(Joinable, Handle)>,
+    /// Whether the child has a process group of its own.
+    own_group: bool,
 }
 
 /// Start `command` with `environment` on top of ours. `signals` are passed to it from now on.
@@ -86,7 +90,8 @@ pub fn start(
     let terminal = File::open("/dev/tty").ok();
     let mut command = Command::new(program);
     command.args(arguments).envs(environment.iter().map(|(name, value)| (name, value)));
-    if terminal.is_none() {
+    let own_group = terminal.is_none();
+    if own_group {
         // Its own group, so that what it starts is signalled with it. With a terminal it stays in ours: job control
         // and ^C are the terminal's business.
         command.process_group(0);
@@ -99,7 +104,11 @@ pub fn start(
         thread::spawn("signals", 64 * 1024, move || forward(signals, &forwarding, terminal.as_ref()));
     // Without the thread the child runs all the same; signals then reach it through the terminal alone.
     let forwarder = forwarder.ok().map(|thread| (thread, handle));
-    Ok(Running { child, live, forwarder })
+    Ok(Running { child, live, forwarder, own_group })
+}
+
+fn kill(pid: Pid, own_group: bool, signal: Signal) {
+    let _ = if own_group { kill_process_group(pid, signal) } else { kill_process(pid, signal) };
 }
 
 impl Running {
@@ -108,6 +117,10 @@ impl Running {
     /// # Errors
     /// What the operating system says.
     pub fn wait(mut self) -> io::Result<u8> {
+        self.reap().map(code)
+    }
+
+    fn reap(&mut self) -> io::Result<ExitStatus> {
         let pid = Pid::from_child(&self.child);
         // First see it end without reaping it, then forget its pid, then reap.
         let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
@@ -118,7 +131,24 @@ impl Running {
             handle.close();
             thread.join();
         }
-        status.map(code)
+        status
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let live = *self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pid) = live {
+            kill(pid, self.own_group, Signal::TERM);
+            let began = Instant::now();
+            // Without reaping it, so that its pid stays its own.
+            let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+            while began.elapsed() < PATIENCE && matches!(waitid(WaitId::Pid(pid), ended), Ok(None)) {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            kill(pid, self.own_group, Signal::KILL);
+            let _ = self.reap();
+        }
     }
 }
 
@@ -153,8 +183,7 @@ fn forward(mut signals: Signals, live: &Mutex<Option<Pid>>, terminal: Option<&Fi
         };
         let pid = live.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pid) = *pid {
-            let _ =
-                if terminal.is_some() { kill_process(pid, signal) } else { kill_process_group(pid, signal) };
+            kill(pid, terminal.is_none(), signal);
         }
     }
 }

@@ -4,16 +4,19 @@
 //! proxy, threads, the child) belongs to a guard or an owner here and is gone when [`run`] returns, on every path.
 mod capturing;
 mod child;
+mod claude_code;
 mod error;
 mod files;
 mod mcp_config;
 pub mod options;
 mod session;
+mod team;
 mod totals;
 mod under_way;
 mod upstream;
 
 pub use capturing::Captured;
+pub use claude_code::run as claude_code;
 pub use error::Error;
 pub use session::{Outcome, run};
 pub use totals::{Totals, Tunnelled};

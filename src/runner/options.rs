@@ -21,6 +21,23 @@ pub struct RunOptions {
     pub json: bool,
 }
 
+/// A session of an agent that takes part in a team.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentOptions {
+    /// The agent's own arguments.
+    pub arguments: Vec<OsString>,
+    /// The broker, or with `--local` the database: then there is capture alone.
+    pub destination: Destination,
+    /// What is captured; `None` captures nothing.
+    pub capture: Option<CaptureOptions>,
+    /// A PEM file with roots for the broker beside the system's.
+    pub ca_cert: Option<PathBuf>,
+    /// Start whatever is missing.
+    pub skip_doctor: bool,
+    /// The agent is to validate no certificates.
+    pub unsafe_tls: bool,
+}
+
 /// Where events go.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Destination {

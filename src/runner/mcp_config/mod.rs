@@ -118,7 +118,7 @@ fn put(directory: &Path, entry: &Value, folders: &[PathBuf], notes: &mut Vec<Str
         Ok(merged) => merged,
         Err(why) => return inline(why.to_string()),
     };
-    let mut guard = back_up(directory, target, original.as_deref(), entry, folders)?;
+    let mut guard = back_up(directory, &target, original.as_deref(), entry, folders)?;
     if let Err(why) = file::replace(&guard.record.target, merged.as_bytes()) {
         // Here, because the guard would wait for the lock that we hold.
         guard.restored = true;
@@ -131,7 +131,7 @@ fn put(directory: &Path, entry: &Value, folders: &[PathBuf], notes: &mut Vec<Str
 /// Make the copy and the record. Until the file is changed the guard restores nothing but removes them.
 fn back_up(
     directory: &Path,
-    target: PathBuf,
+    target: &Path,
     original: Option<&[u8]>,
     entry: &Value,
     folders: &[PathBuf],
@@ -142,7 +142,7 @@ fn back_up(
         let (backup, about) = (stem.with_extension("json"), stem.with_extension(&RECORD[1..]));
         let record = Record {
             directory: directory.to_path_buf(),
-            target: target.clone(),
+            target: target.to_path_buf(),
             backup: original.is_some().then(|| backup.clone()),
             entry: entry.clone(),
         };
