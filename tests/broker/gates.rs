@@ -1,7 +1,13 @@
 //! Who gets what.
 use serde_json::json;
 
+use crate::corpus;
 use crate::rig::{Rig, request, upload, wait_for};
+
+#[test]
+fn the_corpus_of_activity_is_right() {
+    corpus::play("activity");
+}
 
 #[test]
 fn everyone_gets_what_is_theirs() {

@@ -6,7 +6,14 @@ use ac7::sys::clock::now_ms;
 use serde_json::{Value, json};
 use support::totp::code;
 
+use crate::corpus;
 use crate::rig::{Reply, Rig};
+
+#[test]
+fn the_corpora_are_right() {
+    corpus::play("members");
+    corpus::play("team");
+}
 
 /// This step. It and the next one are good for a while, in this order.
 fn step() -> u64 {
