@@ -1,7 +1,6 @@
 //! The certificate of the HTTPS port: where it comes from, and a new one as soon as it is there.
-use std::fs;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -12,6 +11,7 @@ use super::live::LiveTeam;
 use super::log::Log;
 use super::settings::Https;
 use crate::identity::Stamp;
+use crate::sys::user::host_name;
 use crate::tls::{BadIdentity, Identity, make_self_signed};
 
 /// The certificate that handshakes show.
@@ -143,9 +143,7 @@ fn names(team: &LiveTeam, host: &str, address: SocketAddr) -> Vec<String> {
     names.push(bound.to_string());
     if bound.is_unspecified() {
         names.extend(outward(bound).map(|ip| ip.to_string()));
-        names.extend(
-            fs::read_to_string(Path::new("/proc/sys/kernel/hostname")).ok().map(|n| n.trim().to_string()),
-        );
+        names.push(host_name());
     }
     names.extend(team.current().hosts.iter().cloned());
     names.retain(|name| match name.parse::<IpAddr>() {

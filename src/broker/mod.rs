@@ -66,6 +66,7 @@ use crate::store::activity::Parser;
 use crate::store::files::{self, Files};
 use crate::store::main::Store;
 use crate::sys::clock::now_ms;
+use crate::sys::user::host_name;
 use crate::tls::{BadIdentity, server_config};
 
 /// How long requests in work may take when the broker stops.
@@ -95,6 +96,8 @@ pub struct Config {
 struct Door {
     /// The host that the broker was told to listen on.
     bound: String,
+    /// This machine's name, if it listens on every address: `--tls self-signed` vouches for it, too.
+    own: Option<String>,
     team: Arc<LiveTeam>,
     /// Knows the sessions.
     main: Arc<Store>,
@@ -102,7 +105,8 @@ struct Door {
 
 impl Porter for Door {
     fn host_allowed(&self, value: &str) -> bool {
-        edge::allowed(value, &self.bound, &self.team.current().hosts)
+        let own = self.own.as_ref().is_some_and(|own| edge::allowed(value, own, &[]));
+        own || edge::allowed(value, &self.bound, &self.team.current().hosts)
     }
 
     /// A session whose place is lost for a moment is none.
@@ -249,7 +253,12 @@ impl Broker {
             bulk: router::is_bulk,
             upload: router::is_upload,
             uploads,
-            porter: Box::new(Door { bound: host, team, main }),
+            porter: Box::new(Door {
+                bound: host,
+                own: address.ip().is_unspecified().then(host_name),
+                team,
+                main,
+            }),
             hub,
             presence,
             counters,

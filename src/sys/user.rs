@@ -1,4 +1,4 @@
-//! Who runs this process.
+//! Who runs this process, and where.
 use std::env;
 use std::fs;
 
@@ -17,12 +17,17 @@ pub fn login_name() -> String {
     name.chars().take(128).map(fit).collect()
 }
 
+/// What this machine is called.
+#[must_use]
+pub fn host_name() -> String {
+    let plain = |c: char| if c.is_control() { '-' } else { c };
+    rustix::system::uname().nodename().to_string_lossy().chars().map(plain).collect()
+}
+
 /// The login name and the host's, as in `ann@box`.
 #[must_use]
 pub fn at_host() -> String {
-    let system = rustix::system::uname();
-    let plain = |c: char| if c.is_control() { '-' } else { c };
-    format!("{}@{}", login_name(), system.nodename().to_string_lossy()).chars().map(plain).collect()
+    format!("{}@{}", login_name(), host_name())
 }
 
 fn in_passwd(passwd: &str, uid: u32) -> Option<String> {

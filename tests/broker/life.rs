@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use ac7::broker::{Broker, Config, Limits, Log};
 use ac7::identity::{TeamFile, mint};
 use ac7::sys::file::write_atomic;
+use ac7::sys::user::host_name;
 
 use crate::rig::{Rig, request, threads, upload, wait_for};
 
@@ -44,6 +45,22 @@ fn an_edited_team_file_counts_within_a_second() {
     let in_time = change(&|file| file.hosts = vec!["ac7.example.org".into()]);
     wait_for("the new name", || named("ac7.example.org") == 200);
     in_time();
+}
+
+#[test]
+fn a_broker_on_every_address_has_this_machines_name() {
+    let mut rig = Rig::new();
+    let text = format!("GET /healthz HTTP/1.1\r\nHost: {}:8717\r\n\r\n", host_name());
+    assert_eq!(rig.status_of(text.as_bytes()), 421, "on the loopback it has not");
+    TeamFile::update(&rig.config(), |file| {
+        file.host = Some("0.0.0.0".into());
+        Ok(())
+    })
+    .unwrap();
+    rig.stop();
+    rig.start();
+    assert_eq!(rig.status_of(text.as_bytes()), 200);
+    assert_eq!(rig.status_of(b"GET /healthz HTTP/1.1\r\nHost: evil.example\r\n\r\n"), 421);
 }
 
 #[test]
