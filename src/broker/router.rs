@@ -9,8 +9,8 @@ use super::certificate::LiveCertificate;
 use super::counters::Counters;
 use super::editor::Editor;
 use super::handlers::{
-    activity, briefing, enroll, files, health, history, members, objectives, pages, presence, push, reload,
-    roster, session, subscribe, team, tokens, usage,
+    activity, briefing, channels, enroll, files, health, history, members, objectives, pages, presence, push,
+    reload, roster, session, subscribe, team, tokens, usage,
 };
 use super::hub::Hub;
 use super::live::LiveTeam;
@@ -108,6 +108,17 @@ const ROUTES: &[Route] = &[
         handler: Handler::Member(activity::of_objective),
     },
     Route { method: "GET", pattern: "/usage", handler: Handler::Member(usage::get) },
+    Route { method: "GET", pattern: "/channels", handler: Handler::Member(channels::list) },
+    Route { method: "POST", pattern: "/channels", handler: Handler::Member(channels::create) },
+    Route { method: "GET", pattern: "/channels/:slug", handler: Handler::Member(channels::get) },
+    Route { method: "PATCH", pattern: "/channels/:slug", handler: Handler::Member(channels::rename) },
+    Route { method: "DELETE", pattern: "/channels/:slug", handler: Handler::Member(channels::archive) },
+    Route { method: "POST", pattern: "/channels/:slug/members", handler: Handler::Member(channels::join) },
+    Route {
+        method: "DELETE",
+        pattern: "/channels/:slug/members/:name",
+        handler: Handler::Member(channels::leave),
+    },
     Route { method: "POST", pattern: "/session/totp", handler: Handler::Stranger(session::login) },
     Route { method: "GET", pattern: "/session", handler: Handler::Member(session::get) },
     Route { method: "POST", pattern: "/session/logout", handler: Handler::Member(session::logout) },

@@ -13,7 +13,7 @@ mod objective;
 mod tenure;
 
 pub use attachment::{Attachment, MOST_ATTACHMENTS, valid_path};
-pub use channel::GENERAL;
+pub use channel::{Channel, ChannelMember, ChannelRole, ChannelSummary, GENERAL, read_joining, read_slug};
 pub use message::{Level, Message, Post, THREAD};
 pub use objective::{Action, EventKind, NewObjective, Objective, ObjectiveEvent, Status, discussion};
 pub use tenure::{Tenure, tenures};

@@ -19,13 +19,23 @@ const PIECE: usize = 256 << 10;
 /// `before` is a time, or a message's id: several messages may have the same time.
 pub fn get(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
     let query = &at.call.query;
+    let (main, viewer) = (&at.service.main, at.caller.member().name.as_str());
+    let channel: String;
     let within = match (query.get("with"), query.get("channel"), query.get("objective")) {
         (None, None, None) => Within::All,
         (Some(other), None, None) => Within::With(other),
         (None, Some(GENERAL), None) => Within::Everyone,
-        (None, Some(slug), None) => return Err(Failure::NotFound(format!("there is no channel {slug}"))),
+        (None, Some(slug), None) => {
+            let found = main.channel(slug, viewer)?;
+            let (found, _) = found.ok_or_else(|| Failure::NotFound(format!("there is no channel {slug}")))?;
+            if found.my_role.is_none() {
+                return Err(Failure::Forbidden("reading a channel is for its members".to_string()));
+            }
+            channel = found.channel.id;
+            Within::Channel(&channel)
+        }
         (None, None, Some(id)) => {
-            let found = at.service.main.objective(id)?;
+            let found = main.objective(id)?;
             let (objective, _) =
                 found.ok_or_else(|| Failure::NotFound(format!("there is no objective {id}")))?;
             takes_part(at, &objective, "reading about an objective in which one takes no part")?;
@@ -37,7 +47,6 @@ pub fn get(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
         None => Before::Now,
         Some(text) => text.parse().map_or(Before::Message(text), Before::Time),
     };
-    let (main, viewer) = (&at.service.main, at.caller.member().name.as_str());
     let rows = main.history(viewer, within, before, query.limit(50, 500))?;
     let rows = rows.ok_or_else(|| {
         let message = "is neither a time in ms since the epoch nor the id of a message".to_string();

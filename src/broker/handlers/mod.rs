@@ -3,6 +3,7 @@
 //! Handlers open no sockets and no files; what they need is in [`Service`](super::router::Service).
 pub mod activity;
 pub mod briefing;
+pub mod channels;
 pub mod enroll;
 pub mod files;
 pub mod health;

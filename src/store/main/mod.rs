@@ -4,6 +4,7 @@
 //! and objectives. Goes out: the same, as long as it counts. It holds no secret in the clear. [`Store`] may be used from
 //! any thread; a process has one.
 mod attachment;
+mod channel;
 mod enrolment;
 mod inbox;
 mod message;
@@ -17,6 +18,7 @@ mod tests;
 mod token;
 mod totp;
 
+pub use channel::{Changer, NoChange};
 pub use enrolment::{Begun, Enrolment, LIFE_MS, Polled, Reserved, Undecided};
 pub use inbox::{Before, Within};
 pub use message::{NoPost, Recipients, Sent};
@@ -128,6 +130,7 @@ impl Store {
             totp::forget(tx, member)?;
             message::forget(tx, member)?;
             objective::forget(tx, member)?;
+            channel::forget(tx, member)?;
             files::forget(tx, member)
         })
     }

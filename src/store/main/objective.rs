@@ -1,5 +1,5 @@
 //! Objectives: a change, its events and the messages about them are one transaction.
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use serde_json::Value;
 
 use super::message::{Place, Sent, insert};
@@ -165,14 +165,13 @@ impl Store {
         id: &str,
         work: impl FnOnce(&Transaction<'_>, i64, Objective) -> Result<Result<T, E>, Fault>,
     ) -> Result<Option<Result<T, E>>, Error> {
-        self.with(|conn| {
-            let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let Some((row, objective)) = find(&tx, id)? else { return Ok(None) };
-            let result = work(&tx, row, objective)?;
-            if result.is_ok() {
-                tx.commit()?;
-            }
-            Ok(Some(result))
+        let found = self.write_or(|tx| match find(tx, id)? {
+            None => Ok(Err(None)),
+            Some((row, objective)) => Ok(work(tx, row, objective)?.map_err(Some)),
+        })?;
+        Ok(match found {
+            Ok(done) => Some(Ok(done)),
+            Err(refused) => refused.map(Err),
         })
     }
 }
