@@ -616,3 +616,44 @@ fn usage_sums_by_model_member_and_objective() {
         assert!(out.stderr.starts_with(want), "{args:?}: {}", out.stderr);
     }
 }
+
+#[test]
+fn completions_know_every_verb_and_option() {
+    let home = support::ac7!();
+    for shell in ["bash", "zsh", "fish"] {
+        let out = run(&home, &["completions", shell]);
+        assert_eq!((out.code, out.stderr.as_str()), (Some(0), ""), "{shell}");
+        for verb in VERBS {
+            for word in verb.name.split(' ') {
+                assert!(out.stdout.contains(word), "{shell}: {word}");
+            }
+            for flag in verb.flags.iter().flat_map(|table| table.iter()) {
+                let option =
+                    if shell == "fish" { format!(" -l {} ", flag.name) } else { format!("--{}", flag.name) };
+                assert!(out.stdout.contains(&option), "{shell}: {} {option}", verb.name);
+            }
+        }
+    }
+    fs::write(file(&home, "ac7.bash"), run(&home, &["completions", "bash"]).stdout).unwrap();
+    let complete = |words: &str| {
+        let script = format!(
+            "source ./ac7.bash; COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}}-1)); _ac7; echo \"${{COMPREPLY[*]}}\""
+        );
+        let out = Command::new("bash").args(["-c", &script]).current_dir(home.join("home")).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&out.stderr), "", "{words}");
+        String::from_utf8(out.stdout).unwrap().trim().to_string()
+    };
+    for (words, want) in [
+        ("ac7 trac", "traces"),
+        ("ac7 member ''", "list create update delete"),
+        ("ac7 member create --ti", "--title"),
+        ("ac7 run --scope ''", "agent all model"),
+        ("ac7 completions z", "zsh"),
+        ("ac7 nonsense --x", ""),
+    ] {
+        assert_eq!(complete(words), want, "{words}");
+    }
+    let out = run(&home, &["completions", "tcsh"]);
+    assert_eq!(out.code, Some(2));
+    assert_eq!(out.stderr, "ac7 completions: no shell that is known: tcsh\n  fix: bash, zsh or fish\n");
+}

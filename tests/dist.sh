@@ -22,4 +22,7 @@ TOML
 
 tar -cf - -C "$stage" --sort=name --format=gnu --mtime="@$(git log -1 --format=%ct)" \
   --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX "$name" | gzip -9n >"$name.tar.gz"
-echo "$name.tar.gz: $(wc -c <"$name.tar.gz") bytes"
+tests/deps.sh sbom >"$name.sbom.txt"
+sums() { if command -v sha256sum >/dev/null; then sha256sum "$@"; else shasum -a 256 "$@"; fi; }
+sums "$name.tar.gz" "$name.sbom.txt" >SHA256SUMS
+echo "$name.tar.gz: $(wc -c <"$name.tar.gz") bytes; its crates are in $name.sbom.txt, the checksums in SHA256SUMS"

@@ -7,6 +7,7 @@ mod broker;
 mod capture;
 mod check;
 mod claude_code;
+pub mod completions;
 mod connect;
 mod doctor;
 mod enroll;
@@ -119,6 +120,7 @@ pub const VERBS: &[&Verb] = &[
     &check::VERB,
     &prune_traces::VERB,
     &doctor::VERB,
+    &completions::VERB,
     &help::VERB,
     &mcp_bridge::VERB,
     &hook::VERB,
