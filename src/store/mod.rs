@@ -12,6 +12,7 @@ pub mod files;
 pub mod main;
 mod pack;
 mod recent;
+mod short;
 
 pub use check::check_structure;
 pub use error::Error;

@@ -5,6 +5,8 @@ use miniz_oxide::inflate::TINFLStatus;
 use miniz_oxide::inflate::core::inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
 use miniz_oxide::inflate::core::{DecompressorOxide, decompress};
 
+use super::short::{self, Short};
+
 /// What events are made of, the most frequent last: most blocks and skeletons are so short that deflate alone finds
 /// nothing repeated in them. It is part of the file format: with another text no stored one can be read.
 const DICTIONARY: &str = "{\"type\":\"image\",\"mediaType\":\"image/png\"}<system-reminder>\\n</system-reminder>\
@@ -29,36 +31,46 @@ cc_entrypoint=cli; cch=;{\"type\":\"tool_result\",\"toolUseId\":\"toolu_01\",\"c
 /// The level: 6 and 9 made the file of a real session not a page smaller and took a fifth longer.
 const LEVEL: u8 = 3;
 
-/// Below this many bytes deflate does not win enough to be tried.
-const WORTH_TRYING: usize = 32;
+/// Up to this many bytes a text is packed as a short one; a longer one gains more from codes of its own.
+const SHORT: usize = 320;
 
-/// A compressor that is used again and again: a new one is 300 KB to clear.
-pub(super) struct Packer(Box<CompressorOxide>);
+/// Compressors that are used again and again: a new one is 300 KB to clear.
+pub(super) struct Packer {
+    short: Short,
+    long: Box<CompressorOxide>,
+}
 
 impl Packer {
     pub(super) fn new() -> Packer {
-        let mut packer = Packer(Box::default());
-        packer.0.set_format_and_level(DataFormat::Raw, LEVEL);
+        let mut packer = Packer { short: Short::new(DICTIONARY.as_bytes()), long: Box::default() };
+        packer.long.set_format_and_level(DataFormat::Raw, LEVEL);
         packer
+    }
+
+    /// As [`Packer::pack`] for a text that is made mostly of what the dictionary holds: 20 times as fast.
+    pub(super) fn pack_known(&mut self, raw: &[u8]) -> Vec<u8> {
+        if raw.len() > short::MOST {
+            return self.pack(raw);
+        }
+        let out = self.short.pack(raw);
+        if out.len() < raw.len() { out } else { raw.to_vec() }
     }
 
     /// The bytes to store for `raw`: deflated if that is smaller, else as they are. [`unpack`] tells the two apart
     /// by their length.
     pub(super) fn pack(&mut self, raw: &[u8]) -> Vec<u8> {
-        if raw.len() >= WORTH_TRYING {
-            let mut out = Vec::with_capacity(raw.len() / 2);
-            self.0.reset();
-            // Compressed and thrown away: after the flush, what follows begins with a byte and a block of its own.
-            compress_to_output(&mut self.0, DICTIONARY.as_bytes(), TDEFLFlush::Sync, |_| true);
-            compress_to_output(&mut self.0, raw, TDEFLFlush::Finish, |bytes| {
-                out.extend_from_slice(bytes);
-                true
-            });
-            if out.len() < raw.len() {
-                return out;
-            }
+        if raw.len() <= SHORT {
+            return self.pack_known(raw);
         }
-        raw.to_vec()
+        let mut out = Vec::with_capacity(raw.len() / 2);
+        self.long.reset();
+        // Compressed and thrown away: after the flush, what follows begins with a byte and a block of its own.
+        compress_to_output(&mut self.long, DICTIONARY.as_bytes(), TDEFLFlush::Sync, |_| true);
+        compress_to_output(&mut self.long, raw, TDEFLFlush::Finish, |bytes| {
+            out.extend_from_slice(bytes);
+            true
+        });
+        if out.len() < raw.len() { out } else { raw.to_vec() }
     }
 }
 
@@ -90,6 +102,8 @@ mod tests {
         let mut packer = Packer::new();
         let long = "to be or not to be ".repeat(9000);
         let noise: Vec<u8> = crate::sys::random::bytes::<999>().to_vec();
+        let events = r#"{"kind":"opaque_http","ts":17,"entry":{}}"#.repeat(900).into_bytes();
+        assert_eq!(unpack(&packer.pack_known(&events), events.len()).as_deref(), Some(&events[..]));
         for raw in [b"".to_vec(), b"a".to_vec(), noise, long.clone().into_bytes(), vec![b'x'; 1 << 20]] {
             let stored = packer.pack(&raw);
             assert!(stored.len() <= raw.len());

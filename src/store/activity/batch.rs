@@ -320,7 +320,7 @@ fn check(text: &str, pieces: &mut [Piece], memory: &mut Memory, split: Split) ->
     Ok(Parsed {
         span: seen.span,
         facts,
-        skeleton: memory.packer.pack(skeleton.as_bytes()),
+        skeleton: memory.packer.pack_known(skeleton.as_bytes()),
         skeleton_size: skeleton.len(),
         lists,
     })
