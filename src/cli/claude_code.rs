@@ -60,6 +60,7 @@ pub(super) fn options(parsed: &Parsed, env: Environment) -> Result<AgentOptions,
         ca_cert: capture::ca_cert(parsed, env),
         skip_doctor: parsed.has("skip-doctor"),
         unsafe_tls: parsed.has("unsafe-tls"),
+        quiet: parsed.has("quiet") || parsed.has("json"),
     })
 }
 

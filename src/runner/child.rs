@@ -190,7 +190,21 @@ fn forward(mut signals: Signals, live: &Mutex<Option<Pid>>, terminal: Option<&Fi
 
 #[cfg(test)]
 mod tests {
-    use super::ignores_hangup;
+    use std::ffi::OsString;
+
+    use rustix::process::test_kill_process;
+
+    use super::{catch_signals, ignores_hangup, start};
+
+    #[test]
+    fn a_child_that_nobody_waits_for_is_ended() {
+        let command = ["sleep", "600"].map(OsString::from);
+        let running = start(&command, &[], catch_signals().unwrap()).unwrap();
+        let pid = rustix::process::Pid::from_child(&running.child);
+        assert!(test_kill_process(pid).is_ok());
+        drop(running);
+        assert_eq!(test_kill_process(pid), Err(rustix::io::Errno::SRCH));
+    }
 
     #[test]
     fn nohup_is_recognised() {

@@ -111,7 +111,7 @@ fn member(
         .map(|(capturing, under_way)| Trace { events: capturing.events(), under_way });
     let mut notes = Vec::new();
     let (mut config, arguments) = configure(options, &team, &mut notes, log);
-    banner(&arguments, &notes, say);
+    banner(&arguments, &notes, options.quiet, say);
     let notify = team.notifier();
     let deliver = move |message: &crate::team::Message| {
         if inbox.put(message) {
@@ -165,9 +165,9 @@ fn configure(options: &AgentOptions, team: &Team, notes: &mut Vec<String>, log: 
 }
 
 /// What was done to the agent's options, in a few lines.
-fn banner(arguments: &Arguments, notes: &[String], say: Say<'_>) {
+fn banner(arguments: &Arguments, notes: &[String], quiet: bool, say: Say<'_>) {
     notes.iter().for_each(|note| say(note));
-    if !arguments.injected.is_empty() {
+    if !quiet && !arguments.injected.is_empty() {
         say(&format!("claude gets {}", arguments.injected.join(", ")));
     }
     for (option, why) in &arguments.suppressed {

@@ -36,6 +36,8 @@ pub struct AgentOptions {
     pub skip_doctor: bool,
     /// The agent is to validate no certificates.
     pub unsafe_tls: bool,
+    /// Leave out what is said of success.
+    pub quiet: bool,
 }
 
 /// Where events go.

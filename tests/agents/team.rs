@@ -59,3 +59,22 @@ pub fn script(home: &Home, name: &str, text: &str) -> PathBuf {
     assert!(shell.wait().unwrap().success());
     path
 }
+
+/// `ac7 claude-code FLAGS` as bob, with the script `claude` as the agent.
+pub fn claude_code(team: &Team, flags: &[&str]) -> Command {
+    claude_code_at(&team.home, &team.url, &team.bob, flags)
+}
+
+/// The same with another broker.
+pub fn claude_code_at(home: &Home, url: &str, token: &str, flags: &[&str]) -> Command {
+    let mut command = home.ac7(["claude-code", "--url", url]);
+    let claude = home.join("home/claude");
+    command.args(flags).env("AC7_TOKEN", token).env("CLAUDE_PATH", claude).env("IS_SANDBOX", "1");
+    command
+}
+
+/// What sessions have left in the temporary directory; the broker's own folder is none of theirs.
+pub fn left_behind(team: &Team) -> Vec<String> {
+    let names = team.home.left_behind().into_iter();
+    names.filter(|name| !name.starts_with("ac7-broker-")).collect()
+}

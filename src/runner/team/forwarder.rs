@@ -20,6 +20,8 @@ pub enum News<'a> {
     /// The stream is open, the first time or again: something may have been missed.
     Up,
     Message(&'a Message),
+    /// What the member has said or done itself.
+    Echo(&'a Message),
 }
 
 /// A running forwarder.
@@ -121,7 +123,9 @@ impl<F: Fn(&News<'_>)> Stream<'_, F> {
                 .map_err(|why| why.to_string())
                 .and_then(|value| Message::from_json(&value).map_err(|why| why.to_string()));
             match message {
-                Ok(message) if message.from.as_deref() == Some(&self.me) => {}
+                Ok(message) if message.from.as_deref() == Some(&self.me) => {
+                    (self.take)(&News::Echo(&message));
+                }
                 Ok(message) => (self.take)(&News::Message(&message)),
                 Err(why) => self.log.line("message not understood", &[("why", json!(why))]),
             }

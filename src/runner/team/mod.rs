@@ -176,17 +176,18 @@ impl Team {
         let tracker = Tracker::start(&self.client, &self.briefing.name, open, self.log.clone(), changed)
             .map_err(no_thread)?;
         let (refresh, log) = (tracker.refresh(), self.log.clone());
-        let take = move |news: &News<'_>| match news {
-            News::Up => refresh.ask(),
-            News::Message(message) => {
-                log.line(
-                    "message came",
-                    &[("id", json!(message.id)), ("level", json!(message.level.name()))],
-                );
-                let kind = message.data.get("kind").and_then(Value::as_str).unwrap_or_default();
-                if kind.starts_with("objective") {
-                    refresh.ask();
-                }
+        let take = move |news: &News<'_>| {
+            let message = match news {
+                News::Up => return refresh.ask(),
+                News::Message(message) | News::Echo(message) => message,
+            };
+            let kind = message.data.get("kind").and_then(Value::as_str).unwrap_or_default();
+            if kind.starts_with("objective") {
+                refresh.ask();
+            }
+            if matches!(news, News::Message(_)) {
+                let level = message.level.name();
+                log.line("message came", &[("id", json!(message.id)), ("level", json!(level))]);
                 deliver(message);
             }
         };
