@@ -22,6 +22,13 @@ fn pages() -> BTreeMap<&'static str, (&'static str, Vec<&'static Verb>)> {
     pages
 }
 
+/// Every page, also those about no verb.
+fn all_pages() -> BTreeMap<&'static str, &'static str> {
+    let mut all: BTreeMap<_, _> = pages().into_iter().map(|(name, (source, _))| (name, source)).collect();
+    all.extend(help::PAGES.iter().map(|(_, page)| *page));
+    all
+}
+
 fn flags(verbs: &[&'static Verb]) -> Vec<&'static Flag> {
     verbs.iter().flat_map(|verb| verb.flags.iter().flat_map(|table| table.iter())).collect()
 }
@@ -127,19 +134,19 @@ fn verbs_and_pages_belong_together() {
             (path.file_stem().unwrap().to_string_lossy().into_owned(), fs::read_to_string(&path).unwrap())
         })
         .collect();
-    let known = pages();
+    let known = all_pages();
     assert_eq!(
         files.keys().map(String::as_str).collect::<Vec<_>>(),
         known.keys().copied().collect::<Vec<_>>()
     );
-    for (name, (source, _)) in &known {
+    for (name, source) in &known {
         assert!(files[*name] == *source, "{name}: the embedded page is another one");
         for line in source.lines().filter(|line| line.starts_with(".Xr ac7")) {
             let page = line.split(' ').nth(1).unwrap();
             assert!(known.contains_key(page), "{name} refers to {page}");
         }
     }
-    let first = known["ac7"].0;
+    let first = known["ac7"];
     for verb in VERBS.iter().filter(|verb| !verb.name.contains(' ')) {
         assert!(first.contains(&format!("\n.It Cm {}\n", verb.name)), "ac7.1 does not list {}", verb.name);
         for page in verb.see_also {
@@ -151,7 +158,7 @@ fn verbs_and_pages_belong_together() {
 
 #[test]
 fn no_page_leaves_a_macro_in_the_text() {
-    for (name, (source, _)) in pages() {
+    for (name, source) in all_pages() {
         let text = mdoc::render(source, 80);
         for line in text.lines() {
             assert!(line.chars().count() <= 80, "{name}: {line}");

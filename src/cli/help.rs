@@ -15,7 +15,10 @@ pub const VERB: Verb = Verb {
     summary: "Show the manual page of a verb",
     operands: Operands::Optional("VERB"),
     flags: &[],
-    examples: &[("ac7 help run", "everything about ac7 run"), ("ac7 help", "the manual's first page")],
+    examples: &[
+        ("ac7 help run", "everything about ac7 run"),
+        ("ac7 help troubleshooting", "what to do when something is wrong"),
+    ],
     exits: SUCCESS_OR_FAILURE,
     see_also: &["ac7(1)"],
     page: FIRST_PAGE,
@@ -23,6 +26,12 @@ pub const VERB: Verb = Verb {
 };
 
 const FIRST_PAGE: (&str, &str) = ("ac7", include_str!("../../man/ac7.1"));
+
+/// Pages about no verb, with the words that `ac7 help` takes for them.
+pub const PAGES: &[(&str, (&str, &str))] = &[
+    ("troubleshooting", ("ac7-troubleshooting", include_str!("../../man/ac7-troubleshooting.7"))),
+    ("ac7.json", ("ac7.json", include_str!("../../man/ac7.json.5"))),
+];
 
 /// Print the verbs.
 pub fn overview() -> Result<u8, Error> {
@@ -135,11 +144,16 @@ fn run(parsed: &Parsed) -> Result<u8, Error> {
             let typed = word.to_string_lossy();
             let named = |verb: &&&Verb| verb.name == typed;
             let begun = |verb: &&&Verb| verb.name.split(' ').next() == Some(&typed);
-            let Some(verb) = VERBS.iter().find(named).or_else(|| VERBS.iter().find(begun)) else {
-                let near = nearest(&typed, VERBS.iter().map(|verb| verb.name));
-                return Err(Error::UnknownVerb { typed: typed.into_owned(), near });
-            };
-            verb.page
+            let other = PAGES.iter().find(|(word, page)| *word == typed || page.0 == typed);
+            match (VERBS.iter().find(named).or_else(|| VERBS.iter().find(begun)), other) {
+                (Some(verb), _) => verb.page,
+                (None, Some((_, page))) => *page,
+                (None, None) => {
+                    let known = VERBS.iter().map(|verb| verb.name).chain(PAGES.iter().map(|(word, _)| *word));
+                    let near = nearest(&typed, known);
+                    return Err(Error::UnknownVerb { typed: typed.into_owned(), near });
+                }
+            }
         }
     };
     if terminal::is_terminal() && manual(name) {
