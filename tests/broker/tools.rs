@@ -231,3 +231,31 @@ fn the_briefing_decides_what_is_listed() {
     assert!(bob.tools.update(&rig.call("GET", "/briefing", &rig.bob, "").json()));
     assert_eq!(count(&bob), 20);
 }
+
+#[test]
+fn channels_are_listed_read_and_written_to() {
+    let rig = Rig::new();
+    let (ann, bob) = (Member::new(&rig, &rig.ann), Member::new(&rig, &rig.bob));
+    assert_eq!(bob.call("channels_list", &json!({})), "- #general (2 members, joined)");
+    let id = rig.call("POST", "/channels", &rig.ann, r#"{"slug":"ops"}"#).json()["id"].clone();
+    let listed = bob.call("channels_list", &json!({}));
+    assert_eq!(listed, "- #ops (1 member)\n- #general (2 members, joined)");
+    let post = |channel: &str| json!({"channel": channel, "body": "up", "level": "notice"});
+    assert!(bob.refused("channels_post", &post("ops")).starts_with("broker error 403: "));
+    rig.call("POST", "/channels/ops/members", &rig.bob, "{}");
+    for channel in ["ops", "#ops", id.as_str().unwrap()] {
+        let said = bob.call("channels_post", &post(channel));
+        assert_eq!(said, format!("posted to #ops: live=0 targets=2 msg={}", message_id(&said)));
+    }
+    bob.call("channels_post", &post("general"));
+    let recent = without_times(&ann.call("recent", &json!({"channel": "ops"})));
+    assert_eq!(
+        recent.lines().filter(|l| l.starts_with("bob to chan:") && l.contains(", notice (")).count(),
+        3
+    );
+    assert!(bob.refused("channels_post", &post("nope")).starts_with("broker error 404: "));
+    assert!(bob.refused("recent", &json!({"channel": "nope"})).starts_with("broker error 404: "));
+    rig.call("DELETE", "/channels/ops", &rig.ann, "");
+    assert!(bob.refused("channels_post", &post(id.as_str().unwrap())).starts_with("broker error 410: "));
+    assert_eq!(ann.call("recent", &json!({"channel": "ops", "limit": 1})).lines().count(), 2);
+}

@@ -70,11 +70,12 @@ pub fn post(call: &Call<'_>) -> Outcome {
 
 /// A channel by what the model calls it: its name, with or without `#`, or the id that its messages carry.
 fn find_channel(call: &Call<'_>, called: &str) -> Result<Value, Failed> {
-    let called = called.trim_start_matches('#');
+    let called = called.trim_start_matches('#').trim_start_matches("chan:");
     let channels = call.get("/channels")?;
     let found =
         list(&channels, "channels").iter().find(|c| text(c, "slug") == called || text(c, "id") == called);
-    found.cloned().ok_or_else(|| Failed::Other(format!("there is no channel {called} (see channels_list)")))
+    // One that is archived is not listed, and the broker knows what may be done with it.
+    Ok(found.cloned().unwrap_or_else(|| json!({"slug": called, "id": called})))
 }
 
 pub fn recent(call: &Call<'_>) -> Outcome {
