@@ -98,7 +98,11 @@ impl Frame {
             "hook_reply" => {
                 Frame::HookReply { id: id(&at)?, output: at.field("output").optional(Reader::string)? }
             }
-            "shutdown" => Frame::Shutdown { reason: text("reason")? },
+            // Whoever wants to end is not asked why.
+            "shutdown" => {
+                let reason = at.field("reason").optional(Reader::string)?;
+                Frame::Shutdown { reason: reason.unwrap_or_default() }
+            }
             _ => Frame::Error { message: text("message")?, id: at.field("id").optional(|_| id(&at))? },
         })
     }
@@ -227,10 +231,12 @@ mod tests {
             (r#"{"kind":"mcp_response","id":1,"error":{"code":1}}"#, "error.message is missing"),
             (r#"{"kind":"hook","id":1}"#, "event is missing"),
             (r#"{"kind":"hook_reply","id":1,"output":7}"#, "output is not a string"),
-            (r#"{"kind":"shutdown"}"#, "reason is missing"),
+            (r#"{"kind":"shutdown","reason":7}"#, "reason is not a string"),
         ] {
             assert_eq!(Frame::decode(line.as_bytes()).unwrap_err().to_string(), want, "{line}");
         }
+        let bare = Frame::decode(br#"{"kind":"shutdown"}"#).unwrap();
+        assert_eq!(bare, Frame::Shutdown { reason: String::new() });
         assert_eq!(BadFrame::from(lines::TooLong).to_string(), "the line is longer than 8 MiB");
     }
 }
