@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use ac7::cli::VERBS;
-use ac7::identity::{KekPlace, TeamFile};
+use ac7::identity::{KekPlace, TeamFile, WebPush};
 use ac7::store::activity::{Parser, Store, Upload};
-use ac7::store::main::{Session, Store as Main};
+use ac7::store::main::{Session, Store as Main, Subscription};
 use serde_json::{Value, json};
 use support::run::{Finished, Home, json_lines, wait_until};
 use support::totp::code;
@@ -394,6 +394,34 @@ fn a_rotation_ends_tokens_and_sessions() {
     assert_eq!(elsewhere.code, Some(0));
     assert!(elsewhere.stderr.contains("there is no database at none.db"), "{}", elsewhere.stderr);
     assert!(!file(&home, "none.db").exists());
+}
+
+#[test]
+fn rotating_the_key_of_web_push_ends_what_was_subscribed_with_the_old_one() {
+    let home = support::ac7!();
+    team(&home);
+    let (main, kek) = (Main::open(&file(&home, "ac7.db")).unwrap(), file(&home, "ac7.json.kek"));
+    let rotate = || run(&home, &["rotate", "--vapid"]);
+    let first = rotate();
+    assert_eq!(first.code, Some(0), "{}", first.stderr);
+    let new = Subscription { endpoint: "https://push.example/a".into(), p256dh: vec![4; 65], auth: [7; 16] };
+    main.subscribe("ann", &new, first.stdout.trim(), 1).unwrap();
+    // Also where the key is lost that sealed the old one.
+    fs::remove_file(&kek).unwrap();
+    let second = rotate();
+    assert!(second.stderr.ends_with("ended with the old one: 1\n"), "{}", second.stderr);
+    assert_ne!(second.stdout, first.stdout);
+    assert!(main.subscriptions("ann", first.stdout.trim()).unwrap().is_empty());
+    let settings = WebPush::of(&team_file(&home)).unwrap();
+    assert_eq!(settings.public_key.as_deref(), Some(second.stdout.trim()));
+    assert!(settings.keys(&KekPlace { file: kek.clone(), variable: None }).unwrap().is_some());
+
+    fs::write(&kek, "none\n").unwrap();
+    let refused = rotate();
+    assert_eq!((refused.code, refused.stdout.as_str()), (Some(1), ""));
+    assert!(refused.stderr.contains("is not 32 bytes of base64"), "{}", refused.stderr);
+    let both = run(&home, &["rotate", "--vapid", "--member", "ann"]);
+    assert_eq!(both.code, Some(2), "{}", both.stderr);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //!
 //! It has no thread and keeps nothing: a member that is not here finds the message when it comes.
 use super::router::Service;
+use super::webpush::Notice;
 use crate::identity::TeamFile;
 use crate::store::main::{Recipients, Sent};
 
@@ -31,5 +32,8 @@ pub fn announce(service: &Service, team: &TeamFile, sent: &Sent) -> Delivery {
     let live = service.presence.live(targets.iter().copied());
     let topics: Vec<String> = targets.iter().copied().chain(sent.echo.as_deref()).map(topic).collect();
     service.hub.wake_each(topics.iter().map(String::as_str));
+    if let Some(notice) = Notice::of(&sent.message, &targets) {
+        service.webpush.offer(notice);
+    }
     Delivery { live, targets: targets.len() }
 }

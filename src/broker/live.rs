@@ -133,6 +133,7 @@ impl LiveTeam {
             ("prices", old_settings.prices != settings.prices),
             ("retentionDays", old_settings.retention_days != settings.retention_days),
             ("files", old_settings.files != settings.files),
+            ("webPush", old_settings.web_push != settings.web_push),
         ];
         let why = "the broker listens where and how it began to";
         let listens = [

@@ -31,6 +31,7 @@ mod sse;
 mod uploads;
 mod uses;
 mod viewer;
+mod webpush;
 
 pub use edge::Limits;
 pub use log::Log;
@@ -60,7 +61,7 @@ use uploads::Uploads;
 use uses::{Keeper, Uses};
 
 use crate::http1::Headers;
-use crate::identity::{self, hash_of};
+use crate::identity::{self, KekPlace, hash_of};
 use crate::store;
 use crate::store::activity::Parser;
 use crate::store::files::{self, Files};
@@ -223,6 +224,13 @@ impl Broker {
         let files = Arc::new(Files::open(main.clone(), &config.db)?);
         let uploads = Arc::new(Uploads::new(Some(files.clone()), log.clone()));
         let uses = Arc::new(Uses::new(main.clone()));
+        let webpush = webpush::Sender::start(
+            main.clone(),
+            team.clone(),
+            KekPlace::of(&config.config_path),
+            log.clone(),
+        )
+        .map_err(system("start a thread"))?;
         let service = Arc::new(Service {
             team: team.clone(),
             editor: Editor::new(&config.config_path, team.clone()),
@@ -232,6 +240,7 @@ impl Broker {
             uses: uses.clone(),
             certificate: certificate.clone(),
             presence: presence.clone(),
+            webpush,
             hub: hub.clone(),
             counters: counters.clone(),
             activity,

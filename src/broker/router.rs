@@ -10,13 +10,14 @@ use super::counters::Counters;
 use super::editor::Editor;
 use super::handlers::{
     activity, briefing, channels, enroll, files, health, history, members, objectives, pages, presence, push,
-    reload, roster, session, subscribe, team, tokens, usage,
+    reload, roster, session, subscribe, subscriptions, team, tokens, usage,
 };
 use super::hub::Hub;
 use super::live::LiveTeam;
 use super::presence::Presence;
 use super::uploads::Uploads;
 use super::uses::Uses;
+use super::webpush;
 use crate::store::activity::Parser;
 use crate::store::files::Files;
 use crate::store::main::Store;
@@ -33,6 +34,7 @@ pub struct Service {
     /// `None` on a port of plain HTTP.
     pub certificate: Option<Arc<LiveCertificate>>,
     pub presence: Arc<Presence>,
+    pub webpush: webpush::Sender,
     /// Wakes streams.
     pub hub: Arc<Hub>,
     pub counters: Arc<Counters>,
@@ -162,6 +164,17 @@ const ROUTES: &[Route] = &[
         handler: Handler::Member(activity::stream),
     },
     Route { method: "GET", pattern: "/members/:name/activity/:id", handler: Handler::Member(activity::get) },
+    Route { method: "GET", pattern: "/push/vapid-public-key", handler: Handler::Member(subscriptions::key) },
+    Route {
+        method: "POST",
+        pattern: "/push/subscriptions",
+        handler: Handler::Member(subscriptions::subscribe),
+    },
+    Route {
+        method: "DELETE",
+        pattern: "/push/subscriptions/:id",
+        handler: Handler::Member(subscriptions::unsubscribe),
+    },
     Route { method: "GET", pattern: "/fs/ls", handler: Handler::Member(files::list) },
     Route { method: "GET", pattern: "/fs/stat", handler: Handler::Member(files::stat) },
     Route { method: "GET", pattern: "/fs/shared", handler: Handler::Member(files::shared) },

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::activity::{Invalid, Reader};
-use crate::identity::TeamFile;
+use crate::identity::{TeamFile, WebPush};
 use crate::usage::Prices;
 
 /// Longer than anything is kept: 100 years.
@@ -20,6 +20,8 @@ pub struct Settings {
     /// `https`: the certificate of the port; `None` for plain HTTP.
     pub https: Option<Https>,
     pub files: FileLimits,
+    /// `webPush`: who the broker is to push services.
+    pub web_push: WebPush,
     /// `prices.json` beside the team file, else the table inside the program.
     pub prices: Prices,
 }
@@ -73,6 +75,7 @@ impl Settings {
         };
         Ok(Settings {
             files: at.field("files").optional(files)?.unwrap_or_default(),
+            web_push: WebPush::of(file)?,
             retention_days: at.field("retentionDays").optional(days)?,
             https: at.field("https").optional(https)?,
             prices: Prices::default(),

@@ -48,7 +48,7 @@ pub fn with_main<T>(
         Err(path) => {
             let path = terminal::path(&path);
             terminal::say(format_args!(
-                "ac7 {verb}: there is no database at {path}, so no session to end; --db PATH names another"
+                "ac7 {verb}: there is no database at {path}, so nothing in it to end; --db PATH names another"
             ));
             Ok(None)
         }

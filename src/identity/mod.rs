@@ -14,6 +14,7 @@ mod setup;
 mod team;
 mod token;
 mod totp;
+mod vapid;
 
 pub use change::{MemberChange, NewMember, TeamChange, read_preset};
 pub use device::{DeviceCode, parse_user_code, user_code};
@@ -25,6 +26,7 @@ pub use setup::{SetupDone, SetupOptions, setup};
 pub use team::Team;
 pub use token::{Minted, Token, hash_of, mint};
 pub use totp::{TotpSecret, is_code};
+pub use vapid::{VAPID_FIELD, VapidKeys, WebPush};
 
 use std::fmt;
 use std::io;
@@ -84,18 +86,28 @@ impl fmt::Display for Error {
             Error::LastAdmin => f.write_str(
                 "nobody would have the members.manage permission any more: give it to another member first",
             ),
-            Error::Sealed { member, field, file } => write!(
-                f,
-                "KekResolutionError: cannot decrypt {field} of {member}: the key in AC7_KEK or {} is missing or another \
-                 one: restore it, or give the member a new secret with ac7 enroll --member {member}",
-                file.display()
-            ),
-            Error::NoSealing { member, field, file } => write!(
-                f,
-                "KekResolutionError: cannot encrypt {field} of {member}: the key in AC7_KEK or {} is missing or no key: \
-                 restore it, or have a new one made with ac7 enroll --member {member}",
-                file.display()
-            ),
+            Error::Sealed { member, field, file } => {
+                let of = if *field == VAPID_FIELD { "NAME" } else { member };
+                write!(
+                    f,
+                    "KekResolutionError: cannot decrypt {field} of {member}: the key in AC7_KEK or {} is missing or \
+                     another one: restore it, or do without it: ac7 enroll --member {of} gives that member a new secret, \
+                     ac7 rotate --vapid makes a new key pair for web push",
+                    file.display()
+                )
+            }
+            Error::NoSealing { member, field, file } => {
+                let with = match *field {
+                    VAPID_FIELD => "ac7 rotate --vapid".to_string(),
+                    _ => format!("ac7 enroll --member {member}"),
+                };
+                write!(
+                    f,
+                    "KekResolutionError: cannot encrypt {field} of {member}: the key in AC7_KEK or {} is missing or no \
+                     key: restore it, or have a new one made with {with}",
+                    file.display()
+                )
+            }
             Error::NoKey { variable: true, .. } => f.write_str("AC7_KEK is not 32 bytes of base64"),
             Error::NoKey { file, .. } => write!(
                 f,

@@ -24,3 +24,4 @@ mod rig;
 mod streams;
 mod tools;
 mod usage;
+mod webpush;

@@ -17,6 +17,7 @@ pub mod reload;
 pub mod roster;
 pub mod session;
 pub mod subscribe;
+pub mod subscriptions;
 pub mod team;
 pub mod tokens;
 pub mod usage;

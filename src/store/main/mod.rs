@@ -11,6 +11,7 @@ mod message;
 mod objective;
 mod schema;
 mod session;
+mod subscription;
 #[cfg(test)]
 mod team_tests;
 #[cfg(test)]
@@ -24,6 +25,7 @@ pub use inbox::{Before, Within};
 pub use message::{NoPost, Recipients, Sent};
 pub use objective::{Changed, Wanted};
 pub use session::Session;
+pub use subscription::Subscription;
 pub use totp::{Attempt, Tries};
 
 use std::path::{Path, PathBuf};
@@ -131,6 +133,7 @@ impl Store {
             message::forget(tx, member)?;
             objective::forget(tx, member)?;
             channel::forget(tx, member)?;
+            subscription::forget(tx, member)?;
             files::forget(tx, member)
         })
     }

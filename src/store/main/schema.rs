@@ -5,7 +5,7 @@ use crate::store::file::Kind;
 pub(super) const KIND: Kind = Kind {
     name: "main",
     application_id: 0x6163_376d, // "ac7m"
-    migrations: &[V1, V2, V3, V4],
+    migrations: &[V1, V2, V3, V4, V5],
 };
 
 /// Times are ms since the epoch, hashes SHA-256.
@@ -205,4 +205,20 @@ CREATE INDEX fs_entry_owner ON fs_entry (owner, size);
 CREATE INDEX fs_entry_hash ON fs_entry (hash) WHERE hash IS NOT NULL;
 ALTER TABLE attachment ADD COLUMN entry INTEGER REFERENCES fs_entry (id) ON DELETE SET NULL;
 CREATE INDEX attachment_entry ON attachment (entry) WHERE entry IS NOT NULL;
+";
+
+/// `push_subscription`: browsers that want notices. `endpoint` is the URL of the push service, `p256dh` and `auth` are the
+/// browser's keys, `key` is the broker's public key that it subscribed with: with another one the service takes nothing.
+const V5: &str = "
+CREATE TABLE push_subscription (
+    id INTEGER PRIMARY KEY,
+    uid TEXT NOT NULL UNIQUE,
+    member TEXT NOT NULL,
+    endpoint TEXT NOT NULL UNIQUE,
+    p256dh BLOB NOT NULL,
+    auth BLOB NOT NULL,
+    key TEXT NOT NULL,
+    created INTEGER NOT NULL
+) STRICT;
+CREATE INDEX push_subscription_member ON push_subscription (member);
 ";

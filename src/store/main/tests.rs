@@ -193,6 +193,9 @@ fn the_queries_use_their_indices() {
         "SELECT max(length(path)) FROM fs_entry WHERE (path = '/b' OR (path > '/b' || '/' AND path < '/b' || '0'))",
         "SELECT sum(size), count(*) FROM fs_entry WHERE owner = 'b'",
         "DELETE FROM fs_entry WHERE owner = 'b'",
+        "SELECT endpoint, p256dh, auth FROM push_subscription WHERE member = 'a' AND key = 'k'",
+        "SELECT 1 FROM push_subscription WHERE endpoint = 'e' AND member = 'a'",
+        "DELETE FROM push_subscription WHERE uid = 'u' AND member = 'a'",
     ] {
         assert_searches(&store, sql);
     }
