@@ -54,6 +54,11 @@ fn serve(mut tcp: TcpStream, script: &[String], places: &Mutex<Vec<Option<String
             places.push(place);
             script.get(places.len() - 1).cloned().unwrap_or_else(|| status(401))
         }
+        path if path.starts_with("/history") => {
+            let missed = places.lock().unwrap().len() >= 2;
+            let messages = [missed.then(|| data("missed", "bob")), Some(data("old", "bob"))];
+            json(json!({"messages": messages.into_iter().flatten().collect::<Vec<_>>()}))
+        }
         path if path.starts_with("/objectives") => json(json!({"objectives": []})),
         _ => "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n".to_string(),
     };
@@ -69,9 +74,13 @@ fn stream(events: &[String]) -> String {
     head.to_string() + &events.concat()
 }
 
+fn data(id: &str, from: &str) -> serde_json::Value {
+    json!({"id": id, "ts": 1, "to": "ann", "from": from, "title": null, "body": format!("body of {id}"),
+        "level": "info", "data": {}, "attachments": []})
+}
+
 fn message(place: u32, id: &str, from: &str) -> String {
-    let data = json!({"id": id, "ts": 1, "to": "ann", "from": from, "title": null, "body": format!("body of {id}"),
-        "level": "info", "data": {}, "attachments": []});
+    let data = data(id, from);
     format!("id: {place}\nevent: message\ndata: {data}\n\n")
 }
 
@@ -89,7 +98,9 @@ fn it_goes_on_where_it_broke_and_tells_nothing_twice() {
     );
     let stub = Stub::start(vec![
         status(503),
+        stream(&[]),
         stream(&[
+            message(0, "missed", "bob"),
             message(1, "m1", "bob"),
             message(2, "echo", "ann"),
             "id: 3\nevent: message\ndata: not json\n\n".to_string(),
@@ -106,9 +117,16 @@ fn it_goes_on_where_it_broke_and_tells_nothing_twice() {
     let done = Finished::from(&claude_code_at(&home, &stub.url, "ac7_any", &[]).output().unwrap());
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     let place = |place: &str| Some(place.to_string());
-    assert_eq!(*stub.places.lock().unwrap(), [None, None, place("4"), place("5")]);
+    assert_eq!(*stub.places.lock().unwrap(), [None, None, None, place("4"), place("5")]);
     let all = std::fs::read_to_string(home.join("home/all")).unwrap();
-    for (text, times) in [("body of m1", 1), ("body of m2", 1), ("body of echo", 0), ("body of late", 0)] {
+    for (text, times) in [
+        ("body of m1", 1),
+        ("body of m2", 1),
+        ("body of missed", 1),
+        ("body of old", 0),
+        ("body of echo", 0),
+        ("body of late", 0),
+    ] {
         assert_eq!(all.matches(text).count(), times, "{text}: {all}");
     }
     assert!(

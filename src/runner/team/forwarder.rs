@@ -1,4 +1,5 @@
 //! The stream of messages from the broker: kept open, resumed where it broke, the member's own echo left out.
+use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -14,6 +15,8 @@ use crate::team::Message;
 
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Messages looked at where the stream has no place to go on from.
+const RECENT: usize = 50;
 
 /// What comes from the stream.
 pub enum News<'a> {
@@ -44,7 +47,7 @@ impl Forwarder {
     ) -> io::Result<Forwarder> {
         let (stop, stopped) = sync_channel(0);
         let task = Task::start("forwarder", client, move |client| {
-            let mut stream = Stream { client, me, last: None, trouble, log, take };
+            let mut stream = Stream { client, me, last: None, known: None, trouble, log, take };
             stream.run(&stopped);
         })?;
         Ok(Forwarder { task, stop })
@@ -63,6 +66,8 @@ struct Stream<'a, F> {
     me: String,
     /// The last event's id, to go on after it.
     last: Option<String>,
+    /// Messages that were there before the stream had a place, or were taken from the history until then.
+    known: Option<HashSet<String>>,
     trouble: Arc<Trouble>,
     log: Arc<Log>,
     take: F,
@@ -72,12 +77,14 @@ impl<F: Fn(&News<'_>)> Stream<'_, F> {
     fn run(&mut self, stopped: &Receiver<()>) {
         let path = format!("/subscribe?name={}", segment(&self.me));
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+        self.catch_up();
         loop {
             let why = match self.client.events(&path, self.last.as_deref()) {
                 Ok(events) => {
                     backoff.reset();
                     self.log.line("broker stream up", &[("after", json!(self.last))]);
                     (self.take)(&News::Up);
+                    self.catch_up();
                     self.follow(events)
                 }
                 Err(why) => {
@@ -123,13 +130,40 @@ impl<F: Fn(&News<'_>)> Stream<'_, F> {
                 .map_err(|why| why.to_string())
                 .and_then(|value| Message::from_json(&value).map_err(|why| why.to_string()));
             match message {
-                Ok(message) if message.from.as_deref() == Some(&self.me) => {
-                    (self.take)(&News::Echo(&message));
-                }
-                Ok(message) => (self.take)(&News::Message(&message)),
+                // It was in the history already.
+                Ok(message) if self.known.as_ref().is_some_and(|known| known.contains(&message.id)) => {}
+                Ok(message) => self.hand_on(&message),
                 Err(why) => self.log.line("message not understood", &[("why", json!(why))]),
             }
         }
+    }
+}
+
+impl<F: Fn(&News<'_>)> Stream<'_, F> {
+    fn hand_on(&self, message: &Message) {
+        let echo = message.from.as_deref() == Some(&self.me);
+        (self.take)(&if echo { News::Echo(message) } else { News::Message(message) });
+    }
+
+    /// A stream that breaks before its first event has no place to go on from: what came meanwhile is in the history.
+    /// The first look only tells what was there before.
+    fn catch_up(&mut self) {
+        if self.last.is_some() {
+            return;
+        }
+        let Ok(history) = self.client.json("GET", &format!("/history?limit={RECENT}"), None) else { return };
+        let messages = history["messages"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let oldest_first = messages.iter().rev().filter_map(|value| Message::from_json(value).ok());
+        let Some(mut known) = self.known.take() else {
+            self.known = Some(oldest_first.map(|message| message.id).collect());
+            return;
+        };
+        for message in oldest_first {
+            if known.insert(message.id.clone()) {
+                self.hand_on(&message);
+            }
+        }
+        self.known = Some(known);
     }
 }
 
