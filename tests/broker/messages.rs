@@ -211,9 +211,10 @@ fn every_subscriber_gets_everything_in_order() {
             .enumerate()
             .map(|(i, mut stream)| {
                 let (rig, (name, token)) = (&rig, &tokens[i % tokens.len()]);
+                let most = if name == "bob" { MESSAGES + MESSAGES / 2 } else { MESSAGES };
                 scope.spawn(move || {
                     let mut rows = Vec::new();
-                    while rows.len() < MESSAGES {
+                    while rows.len() < most {
                         let (id, message) = stream.row();
                         rows.push((id, message["body"].as_str().unwrap().to_string()));
                         // Some go away in the middle and come again.
@@ -225,23 +226,27 @@ fn every_subscriber_gets_everything_in_order() {
                 })
             })
             .collect();
-        // Two who send at the same time.
-        let senders = [&rig.ann, &tokens[1].1].map(|token| {
+        // Two who send to all at the same time, and one who sends to bob in between.
+        let senders = [(&rig.ann, None), (&tokens[1].1, None), (&rig.ann, Some("bob"))].map(|(token, to)| {
             let rig = &rig;
             scope.spawn(move || {
                 for i in 0..MESSAGES / 2 {
-                    sent(rig, token, &json!({"body": i.to_string()}));
+                    sent(rig, token, &json!({"to": to, "body": i.to_string()}));
                 }
             })
         });
         senders.into_iter().for_each(|sender| sender.join().unwrap());
-        let listed = bodies(&rig.get("/history?limit=500"));
-        let want: Vec<String> = listed.into_iter().rev().collect();
-        assert_eq!(want.len(), MESSAGES);
-        for reader in readers {
+        let listed = |token: &str| {
+            let all = bodies(&rig.call("GET", "/history?limit=500", token, ""));
+            all.into_iter().rev().collect::<Vec<_>>()
+        };
+        let (all, bobs) = (listed(&tokens[1].1), listed(&rig.bob));
+        assert_eq!((all.len(), bobs.len()), (MESSAGES, MESSAGES + MESSAGES / 2));
+        for (i, reader) in readers.into_iter().enumerate() {
             let rows = reader.join().unwrap();
             assert!(rows.windows(2).all(|two| two[0].0 < two[1].0));
-            assert_eq!(rows.into_iter().map(|row| row.1).collect::<Vec<_>>(), want);
+            let want = if i % tokens.len() == 0 { &bobs } else { &all };
+            assert_eq!(&rows.into_iter().map(|row| row.1).collect::<Vec<_>>(), want);
         }
     });
     wait_for("all to have gone", || presence(&rig, "bob")["connected"] == 0);

@@ -5,8 +5,7 @@ use super::{fields, teammate, teammates};
 use crate::broker::call::{Answer, Failure};
 use crate::broker::prompt;
 use crate::broker::router::Authorized;
-use crate::store::main::Wanted;
-use crate::team::{Objective, Status};
+use crate::team::Objective;
 
 /// The caller, its composed prompt as `instructions`, the team, the teammates (the caller among them), and what is asked
 /// of it: what is active, then what is blocked.
@@ -16,11 +15,7 @@ pub fn get(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
     out.insert("instructions".into(), json!(prompt::compose(team, member)));
     out.insert("team".into(), team.team.to_json());
     out.insert("teammates".into(), teammates(team));
-    let mut open = Vec::new();
-    for status in [Status::Active, Status::Blocked] {
-        let wanted = Wanted { assignee: Some(&member.name), status: Some(status), ..Wanted::default() };
-        open.extend(at.service.main.objectives(wanted)?.iter().map(Objective::to_json));
-    }
-    out.insert("openObjectives".into(), json!(open));
+    let open: Value = at.service.main.open_objectives(&member.name)?.iter().map(Objective::to_json).collect();
+    out.insert("openObjectives".into(), open);
     Ok(Answer::json(200, &Value::Object(out)))
 }

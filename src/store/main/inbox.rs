@@ -55,10 +55,12 @@ impl Store {
     pub fn news(&self, member: &str, after: i64, most: usize) -> Result<Vec<i64>, Error> {
         let limit = integer(most as u64);
         self.with(|conn| {
-            let mut found = ids(conn, sql::NEWS_OWN, params![member, after, limit])?;
-            found.extend(ids(conn, sql::NEWS_EVERYONE, params![after, limit])?);
-            for (channel, since) in channels_of(conn, member)? {
-                found.extend(ids(conn, sql::NEWS_CHANNEL, params![channel, after.max(since), limit])?);
+            // All places as of the same moment: what is committed in between would be passed over in one of them.
+            let tx = conn.transaction()?;
+            let mut found = ids(&tx, sql::NEWS_OWN, params![member, after, limit])?;
+            found.extend(ids(&tx, sql::NEWS_EVERYONE, params![after, limit])?);
+            for (channel, since) in channels_of(&tx, member)? {
+                found.extend(ids(&tx, sql::NEWS_CHANNEL, params![channel, after.max(since), limit])?);
             }
             found.sort_unstable();
             found.truncate(most);
@@ -80,18 +82,19 @@ impl Store {
     ) -> Result<Option<Vec<i64>>, Error> {
         let limit = integer(most as u64);
         self.with(|conn| {
-            let Some(before) = row_of(conn, before)? else { return Ok(None) };
+            let tx = conn.transaction()?;
+            let Some(before) = row_of(&tx, before)? else { return Ok(None) };
             let found = match within {
-                Within::With(other) => ids(conn, sql::PAST_WITH, params![viewer, other, before, limit])?,
-                Within::Everyone => ids(conn, sql::PAST_EVERYONE, params![before, limit])?,
-                Within::Channel(id) => ids(conn, sql::PAST_CHANNEL, params![id, before, limit])?,
-                Within::Objective(id) => ids(conn, sql::PAST_OBJECTIVE, params![id, before, limit])?,
+                Within::With(other) => ids(&tx, sql::PAST_WITH, params![viewer, other, before, limit])?,
+                Within::Everyone => ids(&tx, sql::PAST_EVERYONE, params![before, limit])?,
+                Within::Channel(id) => ids(&tx, sql::PAST_CHANNEL, params![id, before, limit])?,
+                Within::Objective(id) => ids(&tx, sql::PAST_OBJECTIVE, params![id, before, limit])?,
                 Within::All => {
-                    let mut found = ids(conn, sql::PAST_OWN, params![viewer, before, limit])?;
-                    found.extend(ids(conn, sql::PAST_EVERYONE, params![before, limit])?);
-                    for (channel, since) in channels_of(conn, viewer)? {
+                    let mut found = ids(&tx, sql::PAST_OWN, params![viewer, before, limit])?;
+                    found.extend(ids(&tx, sql::PAST_EVERYONE, params![before, limit])?);
+                    for (channel, since) in channels_of(&tx, viewer)? {
                         let values = params![channel, since, before, limit];
-                        found.extend(ids(conn, sql::PAST_JOINED, values)?);
+                        found.extend(ids(&tx, sql::PAST_JOINED, values)?);
                     }
                     found.sort_unstable_by(|a, b| b.cmp(a));
                     found.truncate(most);

@@ -152,10 +152,22 @@ impl Store {
     pub fn objectives(&self, wanted: Wanted<'_>) -> Result<Vec<Objective>, Error> {
         self.with(|conn| {
             let tx = conn.transaction()?;
-            let mut select = tx.prepare(wanted.sql())?;
-            let values = params![wanted.involving, wanted.assignee, wanted.status.map(Status::name)];
-            let rows = select.query_map(values, |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
-            rows.into_iter().map(|row| read(&tx, row)).collect()
+            wanted.list(&tx)
+        })
+    }
+
+    /// What a member is asked to do: what is active, then what is blocked, newest first.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn open_objectives(&self, assignee: &str) -> Result<Vec<Objective>, Error> {
+        self.with(|conn| {
+            // As of one moment: one that is unblocked in between would be in neither list.
+            let tx = conn.transaction()?;
+            let of = |status| Wanted { assignee: Some(assignee), status: Some(status), involving: None };
+            let mut open = of(Status::Active).list(&tx)?;
+            open.extend(of(Status::Blocked).list(&tx)?);
+            Ok(open)
         })
     }
 
@@ -177,6 +189,13 @@ impl Store {
 }
 
 impl Wanted<'_> {
+    fn list(&self, conn: &Connection) -> Result<Vec<Objective>, Fault> {
+        let mut select = conn.prepare(self.sql())?;
+        let values = params![self.involving, self.assignee, self.status.map(Status::name)];
+        let rows = select.query_map(values, |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
+        rows.into_iter().map(|row| read(conn, row)).collect()
+    }
+
     /// The query with the parameters involving, assignee, status. Each has an index to begin with.
     pub(super) fn sql(&self) -> &'static str {
         match (self.involving, self.assignee) {
