@@ -48,7 +48,9 @@ bench: all
 	status=0; \
 	"$(TARGET)/release/examples/bench" compare "$(TARGET)/release/ac7" $${QUICK:+--quick} || status=1; \
 	"$(TARGET)/release/examples/ingest_bench" || status=1; \
-	"$(TARGET)/release/examples/bench" broker "$(TARGET)/release/ac7" $${QUICK:+--quick} || status=1; \
+	for what in broker fanout; do \
+	  "$(TARGET)/release/examples/bench" $$what "$(TARGET)/release/ac7" $${QUICK:+--quick} || status=1; \
+	done; \
 	exit $$status
 
 install:

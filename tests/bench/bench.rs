@@ -2,6 +2,7 @@
 //! [`USAGE`].
 mod broker;
 mod compare;
+mod fanout;
 mod http;
 mod load;
 mod relay;
@@ -22,6 +23,7 @@ pub type Failed = Box<dyn Error + Send + Sync>;
 pub const USAGE: &str = "\
 usage: bench compare AC7 [--quick] [ROW…]   the whole comparison, or the rows whose names contain a ROW
        bench broker AC7 [--quick]            what a burst of uploads does to the broker's other requests
+       bench fanout AC7 [--quick]            how long messages take to hundreds of subscribers
 
 Peers are measured too where the environment names them:
   HUDSUCKER_BENCH   the binary that `cargo build --release` makes in tests/bench/hudsucker
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
     let done = match words[..] {
         ["compare", ac7, ref rest @ ..] => compare::run(Path::new(ac7), rest),
         ["broker", ac7, ref rest @ ..] => broker::run(Path::new(ac7), rest.contains(&"--quick")),
+        ["fanout", ac7, ref rest @ ..] => fanout::run(Path::new(ac7), rest.contains(&"--quick")),
         ["upstream", certs] => upstream::run(Path::new(certs)),
         ["relay", certs] => relay::run(Path::new(certs)),
         ["load", port, action] => port.parse().map_err(Into::into).and_then(|port| load::run(port, action)),
