@@ -194,7 +194,7 @@ fn a_stream_ends_with_the_right_to_it() {
     let began = change(&|file| file.members[1].tokens = Vec::new());
     assert_eq!(own.end().1, "revoked");
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
-    assert_eq!(rig.log.events("stream ended").len(), 2);
+    wait_for("the end of both", || rig.log.events("stream ended").len() == 2);
 }
 
 #[test]

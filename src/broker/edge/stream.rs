@@ -43,6 +43,13 @@ const KEEP_ALIVE: &[u8] = b":\n\n";
 #[cfg(target_os = "linux")]
 const SILENCE_MS: u32 = 30_000;
 
+/// Bytes of events that are sent at once.
+const TOGETHER: usize = 16 << 10;
+
+/// From one piece to the next, unless there is more already: with hundreds of streams and much to say, most of the work
+/// is that of a piece, not of what is in it. The first piece after a silence leaves at once.
+const GATHER: Duration = Duration::from_millis(50);
+
 /// How long the rest of something that has begun to come is waited for.
 const SCRAP: Duration = Duration::from_millis(100);
 
@@ -138,6 +145,7 @@ impl<'a> Live<'a> {
     fn go_on(mut self, shared: &Shared, out: &Out<'_>, request: &Request<'_>) -> End {
         let Ok(waiter) = shared.hub.wait_for(&self.topic) else { return End::Busy };
         let mut tick = Instant::now() + shared.limits.keep_alive;
+        let mut sent: Option<Instant> = None;
         loop {
             if shared.stopping() {
                 return End::Stopping;
@@ -151,11 +159,16 @@ impl<'a> Live<'a> {
                 if let Err(end) = out.events(&piece.text) {
                     return end;
                 }
+                sent = Some(Instant::now());
                 tick = Instant::now() + shared.limits.keep_alive;
             }
             self.last = piece.last;
-            if !piece.more && !wait(out.wire, &waiter, tick) && !shared.stopping() {
-                return End::Gone;
+            if !piece.more {
+                if !wait(out.wire, &waiter, tick) && !shared.stopping() {
+                    return End::Gone;
+                }
+                let early = sent.map_or(Duration::ZERO, |sent| GATHER.saturating_sub(sent.elapsed()));
+                std::thread::sleep(early);
             }
             if Instant::now() >= tick {
                 if out.send(KEEP_ALIVE).is_err() {
@@ -251,6 +264,14 @@ fn ask<'s>(shared: &'s Shared, to: &Out<'_>, request: &Request<'_>, last: &str) 
     Ok(Piece { text, last, more: head.headers.get(MORE).is_some(), _held: held })
 }
 
+/// So much of a text is whole events: as many as fit into [`TOGETHER`], or one.
+fn whole_events(text: &[u8]) -> usize {
+    let few = &text[..text.len().min(TOGETHER)];
+    let last = few.windows(2).rposition(|two| two == b"\n\n");
+    let first = || text.windows(2).position(|two| two == b"\n\n");
+    last.or_else(first).map_or(text.len(), |at| at + 2)
+}
+
 /// The way to the client.
 struct Out<'a> {
     client: &'a Client,
@@ -263,11 +284,11 @@ struct Out<'a> {
 }
 
 impl Out<'_> {
-    /// Send the events of a piece.
+    /// Send the events of a piece, several small ones together.
     fn events(&self, mut text: &[u8]) -> Result<(), End> {
         let until = Instant::now() + self.slow;
         while !text.is_empty() {
-            let end = text.windows(2).position(|two| two == b"\n\n").map_or(text.len(), |at| at + 2);
+            let end = whole_events(text);
             self.send(&text[..end]).map_err(|_| End::Gone)?;
             text = &text[end..];
             if Instant::now() > until {
@@ -301,5 +322,26 @@ impl Out<'_> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_events_go_together_and_none_is_cut() {
+        let event = |n: usize| format!("{}\n\n", "x".repeat(n));
+        for (sizes, want) in [
+            (&[1, 2, 3][..], 12),
+            (&[TOGETHER - 2, 1], TOGETHER),
+            (&[TOGETHER - 1, 1], TOGETHER + 1),
+            (&[1, TOGETHER], 3),
+            (&[3 * TOGETHER, 1], 3 * TOGETHER + 2),
+        ] {
+            let text: String = sizes.iter().map(|n| event(*n)).collect();
+            assert_eq!(whole_events(text.as_bytes()), want, "{sizes:?}");
+        }
+        assert_eq!((whole_events(b"x"), whole_events(b"")), (1, 0));
     }
 }
