@@ -44,6 +44,11 @@ impl Rig {
 }
 
 #[test]
+fn requests_and_answers_are_those_of_the_corpus() {
+    crate::corpus::play("files");
+}
+
+#[test]
 fn a_file_is_written_listed_read_moved_and_removed() {
     let rig = Rig::new();
     let bob = &rig.bob;
