@@ -4,6 +4,7 @@
 //! Comes in: the caller's environment and arguments, and where the session's ends are. Goes out: the program, changes
 //! to the child's environment and arguments, and what [`doctor`] has found.
 pub mod claude_code;
+pub mod codex;
 pub mod command;
 pub mod doctor;
 mod environment;

@@ -3,11 +3,9 @@ use std::env;
 use std::path::PathBuf;
 
 use super::Check;
+use crate::agents::codex::KEYS;
 
 const LOGIN: &str = "codex login";
-
-/// Keys that do without a login.
-pub const KEYS: [&str; 2] = ["OPENAI_API_KEY", "CODEX_API_KEY"];
 
 /// Whether there is a login in codex's directory, or a key in the environment.
 pub fn login() -> Check {
