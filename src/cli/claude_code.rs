@@ -1,7 +1,6 @@
 //! `ac7 claude-code`: Claude Code as a member of a team.
 use crate::agents::Agent;
 use crate::capture::scope::Scope;
-use crate::client::auth::Given;
 use crate::runner::{self, options::AgentOptions};
 
 use super::error::Error;
@@ -41,9 +40,7 @@ pub const VERB: Verb = Verb {
 fn run(parsed: &Parsed) -> Result<u8, Error> {
     let options = options(parsed, &environment)?;
     if parsed.has("doctor") {
-        let (url, token) = (parsed.text("url")?, parsed.text("token")?);
-        let broker = Given { url, token, ca_cert: parsed.text("ca-cert")? };
-        return doctor::examine(&[Agent::ClaudeCode], &broker, parsed.has("json"));
+        return doctor::look_at(Agent::ClaudeCode, parsed);
     }
     let say = |line: &str| terminal::say(format_args!("ac7: {line}"));
     let outcome = runner::claude_code(&options, &say).map_err(|why| run_verb::failed(VERB.name, &why))?;

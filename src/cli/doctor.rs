@@ -72,9 +72,7 @@ fn options(parsed: &Parsed) -> Result<Options, Error> {
         let why = "nothing of codex can be repaired".to_string();
         return Err(Error::Refused { verb, why, fix: "ac7 doctor --agent claude-code --fix" });
     }
-    let (url, token) = (parsed.text("url")?, parsed.text("token")?);
-    let broker = Given { url, token, ca_cert: parsed.text("ca-cert")? };
-    Ok(Options { agent, broker, json: parsed.has("json"), repair, yes: parsed.has("yes") })
+    Ok(Options { agent, broker: broker(parsed)?, json: parsed.has("json"), repair, yes: parsed.has("yes") })
 }
 
 fn run(parsed: &Parsed) -> Result<u8, Error> {
@@ -86,6 +84,16 @@ fn run(parsed: &Parsed) -> Result<u8, Error> {
     examine(&agents, &options.broker, options.json)
 }
 
+/// The same for one agent, as its own verb asks for it, which has the same options for the broker.
+pub(super) fn look_at(agent: Agent, parsed: &Parsed) -> Result<u8, Error> {
+    examine(&[agent], &broker(parsed)?, parsed.has("json"))
+}
+
+/// The broker that the options name.
+fn broker(parsed: &Parsed) -> Result<Given, Error> {
+    Ok(Given { url: parsed.text("url")?, token: parsed.text("token")?, ca_cert: parsed.text("ca-cert")? })
+}
+
 /// The agents whose program is here; if there is none, the first, so that its check says so.
 fn installed() -> Vec<Agent> {
     let here: Vec<Agent> = Agent::ALL.into_iter().filter(|agent| agent.find().is_ok()).collect();
@@ -93,7 +101,7 @@ fn installed() -> Vec<Agent> {
 }
 
 /// Look at these agents and show what was found on standard output; gives the exit status.
-pub(super) fn examine(agents: &[Agent], broker: &Given, as_json: bool) -> Result<u8, Error> {
+fn examine(agents: &[Agent], broker: &Given, as_json: bool) -> Result<u8, Error> {
     let checks = doctor::examine(agents, broker, seen());
     let mut out = io::stdout().lock();
     for check in &checks {

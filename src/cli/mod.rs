@@ -7,6 +7,7 @@ mod broker;
 mod capture;
 mod check;
 mod claude_code;
+mod codex;
 pub mod completions;
 mod connect;
 mod doctor;
@@ -86,6 +87,7 @@ pub enum Group {
 pub const VERBS: &[&Verb] = &[
     &run::VERB,
     &claude_code::VERB,
+    &codex::VERB,
     &traces::VERB,
     &traces::SHOW,
     &page::VERB,

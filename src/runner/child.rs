@@ -65,6 +65,30 @@ pub fn catch_signals() -> io::Result<Signalled> {
     Ok(Signalled { signals, handle })
 }
 
+/// Hears of our signals until it is dropped.
+pub struct Watch(Option<(Joinable, Handle)>);
+
+impl Signalled {
+    /// Tell of each signal by its number, on a thread of its own.
+    ///
+    /// # Errors
+    /// No thread to be had.
+    pub fn watch(self, tell: impl Fn(i32) + Send + 'static) -> io::Result<Watch> {
+        let Signalled { mut signals, handle } = self;
+        let thread = thread::spawn("signals", 64 * 1024, move || signals.forever().for_each(tell))?;
+        Ok(Watch(Some((thread, handle))))
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if let Some((thread, handle)) = self.0.take() {
+            handle.close();
+            thread.join();
+        }
+    }
+}
+
 /// A running child. Dropping it before [`Running::wait`] has seen its end, as a panic does, ends it.
 pub struct Running {
     child: Child,
@@ -74,13 +98,15 @@ pub struct Running {
     own_group: bool,
 }
 
-/// Start `command` with `environment` on top of ours. `signals` are passed to it from now on.
+/// Start `command` with `environment` on top of ours, but without what `removed` names. `signals` are passed to it from
+/// now on.
 ///
 /// # Errors
 /// [`StartError`]: not found, not executable, or no process to be had.
 pub fn start(
     command: &[OsString],
     environment: &[(&'static str, OsString)],
+    removed: &[&str],
     signals: Signalled,
 ) -> Result<Running, StartError> {
     let Some((program, arguments)) = command.split_first() else {
@@ -89,6 +115,9 @@ pub fn start(
     let failed = |why| StartError { program: program.clone(), why };
     let terminal = File::open("/dev/tty").ok();
     let mut command = Command::new(program);
+    for name in removed {
+        command.env_remove(name);
+    }
     command.args(arguments).envs(environment.iter().map(|(name, value)| (name, value)));
     let own_group = terminal.is_none();
     if own_group {
@@ -158,7 +187,8 @@ fn ignores_hangup(status: &str) -> bool {
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
 }
 
-fn code(status: ExitStatus) -> u8 {
+/// The exit code to pass on: the child's own, or 128 and the number of the signal that ended it.
+pub fn code(status: ExitStatus) -> u8 {
     let number = status.code().or_else(|| status.signal().map(|s| SIGNALLED + s)).unwrap_or(1);
     u8::try_from(number).unwrap_or(u8::MAX)
 }
@@ -199,7 +229,7 @@ mod tests {
     #[test]
     fn a_child_that_nobody_waits_for_is_ended() {
         let command = ["sleep", "600"].map(OsString::from);
-        let running = start(&command, &[], catch_signals().unwrap()).unwrap();
+        let running = start(&command, &[], &[], catch_signals().unwrap()).unwrap();
         let pid = rustix::process::Pid::from_child(&running.child);
         assert!(test_kill_process(pid).is_ok());
         drop(running);

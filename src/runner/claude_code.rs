@@ -33,14 +33,7 @@ pub type Say<'a> = &'a dyn Fn(&str);
 /// it.
 pub fn run(options: &AgentOptions, say: Say<'_>) -> Result<Outcome, Error> {
     let program = Agent::ClaudeCode.find().map_err(Error::NoAgent)?;
-    if !options.skip_doctor {
-        let checks = doctor::preflight(Agent::ClaudeCode);
-        // Without a trace neither loopback nor certificates are needed; the first two checks are the others.
-        let needed = if options.capture.is_some() { checks.len() } else { 2 };
-        if let Some(failed) = checks.into_iter().take(needed).find(doctor::Check::failed) {
-            return Err(Error::Preflight(failed));
-        }
-    }
+    preflight(Agent::ClaudeCode, options)?;
     let log = Arc::new(Log::session(Agent::ClaudeCode.verb()));
     if options.unsafe_tls {
         UNSAFE.iter().for_each(|line| say(line));
@@ -54,7 +47,20 @@ pub fn run(options: &AgentOptions, say: Say<'_>) -> Result<Outcome, Error> {
     }
 }
 
-const UNSAFE: [&str; 6] = [
+/// Look at what a start needs, unless told not to.
+pub(super) fn preflight(agent: Agent, options: &AgentOptions) -> Result<(), Error> {
+    if options.skip_doctor {
+        return Ok(());
+    }
+    let checks = doctor::preflight(agent);
+    // Without a trace neither loopback nor certificates are needed; the first two checks are the others.
+    let needed = if options.capture.is_some() { checks.len() } else { 2 };
+    let failed = checks.into_iter().take(needed).find(doctor::Check::failed);
+    failed.map_or(Ok(()), |failed| Err(Error::Preflight(failed)))
+}
+
+/// What is said to whoever turns validation off in the agent.
+pub(super) const UNSAFE: [&str; 6] = [
     "+----------------------------------------------------------------------+",
     "| --unsafe-tls: the agent validates no certificate. Whoever is between |",
     "| it and a server that is not decrypted here can read and change what  |",
@@ -75,7 +81,7 @@ fn alone(
         |capture: &CaptureOptions| Capturing::start(capture, || session::local(db), Watchers::default(), log);
     let capturing = options.capture.as_ref().map(start).transpose()?;
     let environment = environment(options, capturing.as_ref());
-    let (code, elapsed) = run_child(program, options.arguments.clone(), &environment, signals, log)?;
+    let (code, elapsed) = run_child(program, options.arguments.clone(), (&environment, &[]), signals, log)?;
     let captured = capturing.map(|c| c.finish(Vec::new, log));
     Ok(Outcome { code, elapsed, captured, notes: Vec::new() })
 }
@@ -121,7 +127,7 @@ fn member(
     team.start(trace, Box::new(deliver))?;
     let mut environment = environment(options, capturing.as_ref());
     environment.extend(claude_code::member_environment(team.socket(), |name| env::var_os(name)));
-    let (code, elapsed) = run_child(program, arguments.all, &environment, signals, log)?;
+    let (code, elapsed) = run_child(program, arguments.all, (&environment, &[]), signals, log)?;
 
     let open = team.quiet();
     let mut notes = Vec::new();
@@ -184,16 +190,17 @@ fn environment(options: &AgentOptions, capturing: Option<&Capturing>) -> Variabl
     set
 }
 
-fn run_child(
+/// Run the agent with the terminal as its own; `environment` is what is set and what is removed.
+pub(super) fn run_child(
     program: PathBuf,
     arguments: Vec<OsString>,
-    environment: &Variables,
+    (set, removed): (&Variables, &[&str]),
     signals: child::Signalled,
     log: &Log,
 ) -> Result<(u8, std::time::Duration), Error> {
     let started = Instant::now();
     let command: Vec<OsString> = std::iter::once(program.into_os_string()).chain(arguments).collect();
-    let child = child::start(&command, environment, signals).map_err(Error::Start)?;
+    let child = child::start(&command, set, removed, signals).map_err(Error::Start)?;
     log.line("child started", &[]);
     limits::raise_files(session::FILES);
     let code = child.wait().map_err(Error::Wait)?;

@@ -1,8 +1,10 @@
 //! Why there was no session, in the words the user sees.
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 
 use super::child::StartError;
+use super::codex::HomeError;
 use super::files::NoPlace;
 use super::upstream::BadProxy;
 use crate::agents::NotFound;
@@ -30,6 +32,13 @@ pub enum Error {
     /// There is no place for the local database.
     NoHome,
     Pattern(redact::TooShort),
+    /// codex's directory.
+    Codex(HomeError),
+    /// Where the agent is to work.
+    Directory {
+        path: PathBuf,
+        why: io::Error,
+    },
     Start(StartError),
     Wait(io::Error),
 }
@@ -49,6 +58,8 @@ impl fmt::Display for Error {
                 write!(f, "no place for the database: neither XDG_DATA_HOME nor HOME is an absolute path")
             }
             Error::Pattern(why) => why.fmt(f),
+            Error::Codex(why) => why.fmt(f),
+            Error::Directory { path, why } => write!(f, "cannot work in {}: {why}", path.display()),
             Error::Start(start) => {
                 let what = if start.code() == 127 { "command not found" } else { "cannot execute" };
                 write!(f, "{what}: {}: {}", start.program.to_string_lossy().escape_default(), start.why)
@@ -87,6 +98,8 @@ impl Error {
             Error::System { .. } => Some("--no-trace runs the command without the proxy".to_string()),
             Error::Client(why) => why.fix(),
             Error::NoHome => Some("--db PATH".to_string()),
+            Error::Codex(why) => why.fix().map(str::to_string),
+            Error::Directory { .. } => Some("--cwd DIR".to_string()),
             Error::Ca(_) | Error::Pattern(_) | Error::Start(_) | Error::Wait(_) => None,
         }
     }

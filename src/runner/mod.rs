@@ -5,6 +5,7 @@
 mod capturing;
 mod child;
 mod claude_code;
+mod codex;
 mod error;
 mod files;
 mod mcp_config;
@@ -17,6 +18,7 @@ mod upstream;
 
 pub use capturing::Captured;
 pub use claude_code::run as claude_code;
+pub use codex::run as codex;
 pub use error::Error;
 pub use session::{Outcome, run};
 pub use totals::{Totals, Tunnelled};

@@ -40,6 +40,18 @@ pub struct AgentOptions {
     pub quiet: bool,
 }
 
+/// A session of codex.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CodexOptions {
+    pub agent: AgentOptions,
+    /// Where it works, if not here.
+    pub cwd: Option<PathBuf>,
+    /// The model, if not the one of its configuration.
+    pub model: Option<String>,
+    /// Do not tell what it does.
+    pub quiet: bool,
+}
+
 /// Where events go.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Destination {

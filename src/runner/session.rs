@@ -50,7 +50,7 @@ pub fn run(options: &RunOptions) -> Result<Outcome, Error> {
         .as_ref()
         .map(|c| command::environment(c.place(), |name| std::env::var_os(name)))
         .unwrap_or_default();
-    let child = child::start(&options.command, &environment, signals).map_err(Error::Start)?;
+    let child = child::start(&options.command, &environment, &[], signals).map_err(Error::Start)?;
     log.line("child started", &[]);
     // Two descriptors a tunnel; not for the command, which may be too old for so many.
     limits::raise_files(FILES);

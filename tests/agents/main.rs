@@ -1,6 +1,7 @@
 //! Agents as members of a team, as a user meets them: the real binary, a real broker, and scripts as agents.
 #![cfg(test)]
 mod claude_code;
+mod codex;
 mod doctor;
 mod exits;
 mod stream;

@@ -1,4 +1,5 @@
 //! A team with a broker, and a home in which agents run.
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -26,7 +27,11 @@ impl Team {
         };
         let ann = token(home.run(["setup", "--non-interactive", "--team", "T", "--member", "ann"]));
         let bob = token(home.run(["member", "create", "bob"]));
-        let mut broker = home.ac7(["serve", "--port", "0"]).stderr(Stdio::piped()).spawn().unwrap();
+        // What is in the home's own temporary directory is the agents'.
+        let tmp = home.join("broker-tmp");
+        fs::create_dir(&tmp).unwrap();
+        let mut serve = home.ac7(["serve", "--port", "0"]);
+        let mut broker = serve.env("TMPDIR", tmp).stderr(Stdio::piped()).spawn().unwrap();
         let mut said = BufReader::new(broker.stderr.take().unwrap()).lines().map_while(Result::ok);
         let url = said.find_map(|line| line.split_once("listening on ").map(|(_, url)| url.to_string()));
         // Whoever writes into a pipe that nobody reads may wait for ever.
