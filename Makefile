@@ -26,10 +26,16 @@ all:
 test:
 	$(CARGO) test --locked --workspace
 
+# The page in a real browser: needs chromium, chromedriver and node (Debian: chromium chromium-driver nodejs).
+# AC7_SCREENSHOTS=FOLDER keeps pictures.
+test-web:
+	$(CARGO) test --locked --test web
+
 # Formatting, lints, man pages, what the binary is made of.
 lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --locked --test web -- -D warnings
 	for page in man/*.[1-9]; do test ! -e "$$page" || mandoc -Tlint -W warning "$$page" || exit 1; done
 	CARGO="$(CARGO)" tests/deps.sh check
 
@@ -95,4 +101,4 @@ clean:
 	$(CARGO) clean
 	rm -f ac7-*.tar.gz ac7-*.sbom.txt SHA256SUMS
 
-.PHONY: all test lint fuzz demo bench install uninstall static dist check-deps sbom clean
+.PHONY: all test test-web lint fuzz demo bench install uninstall static dist check-deps sbom clean

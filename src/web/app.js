@@ -1,5 +1,9 @@
 // Boot, addresses, keys.
+import {enroll} from './enroll.js';
+import {members} from './members.js';
+import {objectivePage} from './objective.js';
 import {api, fileSource, httpSource} from './source.js';
+import {home} from './team.js';
 import {button, el, line, show} from './text.js';
 import {timeline} from './timeline.js';
 
@@ -30,21 +34,36 @@ const go = (path, values, quiet) => {
 
 const trace = (member, params, path, empty) => timeline({source: state.source, member, params, empty, go: (values, quiet) => go(path, values, quiet)});
 
+// What is said while a page is open, from one stream for all pages. A page calls what `listen` gives when it goes.
+const heard = new Set();
+const listen = each => { heard.add(each); return () => heard.delete(each); };
+
 const PAGES = [
-  [/^\/trace\/(.+)$/, ([, name], params, path) => { const page = trace(decodeURIComponent(name), params, path); page.title = decodeURIComponent(name); return page; }],
+  [/^\/$/, (_, c) => home(c)],
+  [/^\/members$/, (_, c) => members(c)],
+  [/^\/enroll$/, (_, c) => enroll(c)],
+  [/^\/objective\/(.+)$/, ([, id], c) => objectivePage(decodeURIComponent(id), c)],
+  [/^\/trace\/(.+)$/, ([, name], {params, path}) => ({...trace(decodeURIComponent(name), params, path), title: decodeURIComponent(name)})],
 ];
 
 const render = async () => {
   const {path, params} = address();
-  state.page?.stop?.();
-  state.page = null;
+  const turn = state.turn = {};
   let page;
   if (state.local) page = trace('*', params, '/', ['Nothing is recorded yet. ', el('code', null, 'ac7 run -- claude'), ' would fill this.']);
-  else if (!state.session) page = {node: signIn(), title: 'Sign in'};
+  else if (!state.session) page = {node: signIn()};
   else {
     const found = PAGES.map(([pattern, make]) => [pattern.exec(path), make]).find(([match]) => match);
-    page = found ? await found[1](found[0], params, path) : {node: el('p', null, 'There is no such page. ', el('a', {href: '#/'}, 'Home'))};
+    try {
+      page = found ? await found[1](found[0], {...state, params, path, go, render, listen}) : {node: el('p', null, 'There is no such page. ', el('a', {href: '#/'}, 'Home'))};
+    } catch (error) {
+      if (error.status === 401) { state.session = null; return start(); }
+      page = {node: el('p', {class: 'bad'}, line(error.message), ' ', button('Try again', render))};
+    }
   }
+  // Another page was asked for meanwhile.
+  if (state.turn !== turn) return page.stop?.();
+  state.page?.stop?.();
   state.page = page;
   document.title = `${page.title ? `${page.title} · ` : ''}ac7`;
   view.replaceChildren(page.title && !state.local ? el('h1', null, show(page.title)) : '', page.node);
@@ -68,8 +87,13 @@ const signIn = () => {
 
 const start = () => {
   nav.replaceChildren(el('a', {href: '#/'}, 'ac7'), ...state.session ? [el('a', {href: `#/trace/${encodeURIComponent(state.session.member)}`}, 'My trace'),
-    button('Sign out', async () => { await api('POST', '/session/logout').catch(() => {}); state.session = null; start(); }, {class: 'quiet'})]
-    : [state.local && el('span', {class: 'dim'}, line(state.local))], theme, button('?', () => help.showModal(), {class: 'quiet', 'aria-label': 'Keys'}));
+    el('a', {href: '#/members'}, 'Members'), button('Sign out', async () => { await api('POST', '/session/logout').catch(() => {}); state.session = null; start(); }, {class: 'quiet'})]
+    : state.local ? [el('span', {class: 'dim'}, line(state.local))] : [], theme, button('?', () => help.showModal(), {class: 'quiet', 'aria-label': 'Keys'}));
+  state.messages?.close();
+  if (state.session) {
+    state.messages = new EventSource(`/subscribe?name=${encodeURIComponent(state.session.member)}`);
+    state.messages.onmessage = event => { const message = JSON.parse(event.data); heard.forEach(each => each(message)); };
+  }
   render();
 };
 

@@ -21,7 +21,7 @@ const listed = pairs => el('dl', null, pairs.filter(([, value]) => value != null
   .map(([name, value]) => [el('dt', null, name), el('dd', null, typeof value === 'object' ? value : show(String(value)))]));
 
 // The blocks of messages. A tool's result stands under its call, wherever it came.
-const talk = (messages, all, later) => {
+const converse = (messages, all, later) => {
   const results = new Map(), uses = new Map(), shown = new Set();
   for (const {content} of all) for (const b of content) {
     if (b.type === 'tool_result') results.set(b.toolUseId, b);
@@ -76,9 +76,9 @@ const call = (row, f) => {
     request.system && fold(`System · ${size(request.system)}`, () => [copyButton(request.system), wire(request.system)]),
     request.tools?.length > 0 && fold(`Tools · ${request.tools.length}, ${size(JSON.stringify(request.tools))}`, () => request.tools.map(t =>
       fold([el('b', null, show(t.name)), ` ${size(JSON.stringify(t))}`], () => [t.description && wire(t.description), wire(pretty(t.inputSchema))]))),
-    earlier > 0 && fold(`${earlier} earlier messages${use?.read ? `, ${count(use.read)} tokens cached` : ''}`, () => talk(all.slice(0, earlier), all)),
-    messages > earlier && fold(`New messages · ${messages - earlier}`, () => talk(all.slice(earlier), all), true),
-    response?.messages.length > 0 && fold('Answer', () => talk(response.messages, response.messages, later), true),
+    earlier > 0 && fold(`${earlier} earlier messages${use?.read ? `, ${count(use.read)} tokens cached` : ''}`, () => converse(all.slice(0, earlier), all)),
+    messages > earlier && fold(`New messages · ${messages - earlier}`, () => converse(all.slice(earlier), all), true),
+    response?.messages.length > 0 && fold('Answer', () => converse(response.messages, response.messages, later), true),
   ];
 };
 

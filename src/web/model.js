@@ -19,15 +19,15 @@ const otherFacts = row => {
   const {event} = row, entry = event.entry;
   if (!entry) {
     const closed = event.kind === 'objective_close';
-    const name = closed ? 'Objective ' + event.result : 'Objective taken up';
+    const name = closed ? `Objective ${line(event.result, 20)}` : 'Objective taken up';
     return {...common(row, 'mark'), name, text: event.objectiveId};
   }
   const {tunnel, note} = entry;
   const base = {...common(row, note ? 'note' : 'http'), tunnel, note, ms: event.duration, status: entry.status,
     failed: !!note || entry.status >= 400 || (!tunnel && entry.status == null)};
-  if (note) return {...base, name: (entry.url || '').replace('ac7:', ''), text: `${note.count} ${note.reason}`};
+  if (note) return {...base, name: line((entry.url || '').replace('ac7:', ''), 40), text: `${note.count} ${note.reason}`};
   const place = (entry.url || '').replace(/^\w+:\/\//, '').replace(/[?#].*/, '');
-  return {...base, name: tunnel ? 'Tunnel' : entry.method, text: place.startsWith('/') ? entry.host + place : place};
+  return {...base, name: tunnel ? 'Tunnel' : line(entry.method, 20), text: place.startsWith('/') ? entry.host + place : place};
 };
 
 // Tokens under one meaning: Anthropic counts cached ones beside the input, others within.

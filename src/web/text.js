@@ -84,3 +84,23 @@ const two = n => String(n).padStart(2, '0');
 export const clock = ms => { const d = new Date(ms); return `${two(d.getHours())}:${two(d.getMinutes())}:${two(d.getSeconds())}`; };
 export const day = ms => { const d = new Date(ms); return `${d.getFullYear()}-${two(d.getMonth() + 1)}-${two(d.getDate())}`; };
 export const when = ms => ms == null ? 'never' : day(ms) === day(Date.now()) ? clock(ms) : `${day(ms)} ${clock(ms).slice(0, 5)}`;
+
+// A form in a dialog; it stays open while `run` refuses. Without `run` it only shows something.
+export const ask = (title, fields, verb, run, note) => {
+  const problem = el('p', {class: 'bad', role: 'alert'});
+  const field = ({name, label, value, options, long, check, required, max}) => el('label', {class: check && 'check'}, !check && label,
+    options ? el('select', {name}, options.map(o => el('option', {selected: o === value}, o)))
+      : long ? el('textarea', {name, rows: 3, required}, value || '') : el('input', {name, value: check ? null : value, required, maxlength: max, type: check ? 'checkbox' : 'text', checked: check && value}), check && label);
+  const form = el('form', {class: 'card'}, el('h2', null, title), note && el(typeof note === 'string' ? 'p' : 'div', null, note), fields.map(field),
+    el('div', {class: 'tools'}, run && el('button', {class: 'main'}, verb), button(run ? 'Cancel' : 'Close', () => dialog.close())), problem);
+  const dialog = el('dialog', {'aria-label': title, on: {close: () => dialog.remove()}}, form);
+  form.addEventListener('submit', async event => {
+    event.preventDefault();
+    try {
+      await run(Object.fromEntries(new FormData(form)));
+      dialog.close();
+    } catch (error) { problem.textContent = line(error.message); }
+  });
+  document.body.append(dialog);
+  dialog.showModal();
+};

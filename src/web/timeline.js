@@ -91,7 +91,7 @@ export const timeline = ({source, member, objective, params, go, empty}) => {
     const figure = (name, value, note) => el('div', {class: 'figure'}, el('b', null, value), el('span', null, name), note && el('small', null, note));
     overview.replaceChildren(el('div', {class: 'figures'}, figure('calls', count(sum.calls), part && 'loaded'), figure('tokens in', short(sum.in), `${percent(sum.read, sum.in)} cached`),
       figure('tokens out', short(sum.out)), figure('cost', money(sum.cost), sum.cost != null && sum.unpriced ? `${sum.unpriced} unpriced` : ''), figure('errors', count(sum.errors)), figure('tunnels', count(sum.tunnels)),
-      sum.dropped > 0 && figure('dropped', count(sum.dropped))), calls.length > 1 ? chart(calls, (from, to) => set({from, to})) : null);
+      sum.dropped > 0 && figure('dropped', count(sum.dropped))), ...calls.length > 1 ? [chart(calls, (from, to) => set({from, to}))] : []);
     fill(calls);
   };
 
@@ -149,7 +149,7 @@ export const timeline = ({source, member, objective, params, go, empty}) => {
 
   const fits = row => {
     const f = facts(row);
-    return !filters.q && !filters.from && !filters.to && !objective && (!filters.model || f.model === filters.model) && (!filters.session || f.session === filters.session)
+    return !filters.q && !filters.from && !filters.to && (!filters.model || f.model === filters.model) && (!filters.session || f.session === filters.session)
       && (!filters.tool || f.tools.includes(filters.tool)) && (!filters.status || f.failed);
   };
   const arrived = row => {
@@ -175,7 +175,7 @@ export const timeline = ({source, member, objective, params, go, empty}) => {
     const found = hosts([...rows, ...others].map(facts));
     table.replaceChildren(el('table', null, el('caption', null, 'What left this machine, by host'), el('thead', null, el('tr', null, ['Host', 'Requests', 'Up', 'Down', 'How', 'First', 'Last'].map(t => el('th', {scope: 'col'}, t)))),
       el('tbody', null, found.map(h => el('tr', null, el('th', {scope: 'row', class: 'mono'}, show(h.host)), el('td', null, count(h.calls)), el('td', null, h.counted ? bytes(h.up) : '–'), el('td', null, h.counted ? bytes(h.down) : '–'),
-        el('td', null, show([...h.how].join(', '))), el('td', null, when(h.first)), el('td', null, when(h.last)))))), !found.length && el('p', {class: 'dim'}, 'No host is known yet.'), moreOthers && button('Load older requests', loadOthers));
+        el('td', null, show([...h.how].join(', '))), el('td', null, when(h.first)), el('td', null, when(h.last)))))), ...found.length ? [] : [el('p', {class: 'dim'}, 'No host is known yet.')], ...moreOthers ? [button('Load older requests', loadOthers)] : []);
   };
   const tab = (name, label) => el('button', {type: 'button', role: 'tab', 'aria-selected': get('tab') === name, on: {click: () => set({tab: name})}}, label);
   const main = el('div', {class: 'split'}, el('div', {class: 'left'}, body, table), detail);

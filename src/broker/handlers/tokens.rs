@@ -1,4 +1,5 @@
 //! What opens the door for a member: tokens, and the secret of one-time codes.
+use qrcodegen::{QrCode, QrCodeEcc};
 use serde_json::{Value, json};
 
 use crate::broker::call::{Answer, Failure};
@@ -35,7 +36,8 @@ pub fn rotate(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
     Ok(Answer::json(200, &json!({"token": minted.text, "tokenInfo": info})))
 }
 
-/// `POST /members/:name/enroll-totp`: a new secret, shown this once. What the old one opened ends.
+/// `POST /members/:name/enroll-totp`: a new secret, shown this once. What the old one opened ends. With `qr=1` there is
+/// also the QR code of its URI, a text of 0 and 1 (dark) for each of its rows.
 pub fn enroll_totp(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
     let name = may(at, "enrolling another member for one-time codes")?;
     at.service.main.forget_totp(name)?;
@@ -48,7 +50,15 @@ pub fn enroll_totp(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
         file.set_totp(name, secret.seal(&editor.kek, name)?)?;
         Ok(file.team.name.clone())
     })?;
-    Ok(Answer::json(200, &json!({"totpSecret": secret.base32(), "totpUri": secret.uri(&team, name)})))
+    let uri = secret.uri(&team, name);
+    let mut body = json!({"totpSecret": secret.base32(), "totpUri": uri});
+    if at.call.query.get("qr") == Some("1")
+        && let Ok(code) = QrCode::encode_text(&uri, QrCodeEcc::Low)
+    {
+        let row = |y| (0..code.size()).map(|x| if code.get_module(x, y) { '1' } else { '0' }).collect();
+        body["qr"] = (0..code.size()).map(|y| Value::String(row(y))).collect();
+    }
+    Ok(Answer::json(200, &body))
 }
 
 /// The member that the path names, if the caller may do this.

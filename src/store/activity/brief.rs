@@ -16,10 +16,16 @@ use crate::store::error::{Error, Fault};
 /// Characters that are kept of a text.
 const KEPT: usize = 400;
 
-/// Calls of the same session before this one; where the wire names no session, of the same hour.
-const BEFORE: &str = "SELECT b.id, b.messages, a.session IS NULL FROM activity a JOIN activity b
-     ON b.member = a.member AND b.ts <= a.ts AND b.session IS a.session AND (b.ts < a.ts OR b.id < a.id)
-     WHERE a.id = ? AND b.messages > 0 AND (a.session IS NOT NULL OR b.ts > a.ts - 3600000)
+/// Calls of the same session before this one.
+const BEFORE: &str =
+    "SELECT b.id, b.messages FROM activity a JOIN activity b ON b.session = a.session AND b.ts <= a.ts
+     WHERE a.id = ? AND (b.ts < a.ts OR b.id < a.id) AND b.member = a.member AND b.messages > 0
+     ORDER BY b.ts DESC, b.id DESC LIMIT 16";
+
+/// The same where the wire names no session: calls of the last hour.
+const LONE: &str = "SELECT b.id, b.messages FROM activity a JOIN activity b
+     ON b.member = a.member AND b.ts BETWEEN a.ts - 3600000 AND a.ts
+     WHERE a.id = ? AND a.session IS NULL AND (b.ts < a.ts OR b.id < a.id) AND b.session IS NULL AND b.messages > 0
      ORDER BY b.ts DESC, b.id DESC LIMIT 16";
 
 impl Reader {
@@ -72,11 +78,12 @@ struct From {
 
 struct Briefs<'c> {
     before: Statement<'c>,
+    lone: Statement<'c>,
 }
 
 impl<'c> Briefs<'c> {
     fn new(reader: &'c Reader) -> Result<Briefs<'c>, Fault> {
-        Ok(Briefs { before: reader.conn.prepare(BEFORE)? })
+        Ok(Briefs { before: reader.conn.prepare(BEFORE)?, lone: reader.conn.prepare(LONE)? })
     }
 
     fn row(&mut self, pieces: &mut Pieces<'_>, stored: &Stored) -> Result<Row, Fault> {
@@ -108,17 +115,34 @@ impl<'c> Briefs<'c> {
     /// As [`Reader::continues`]. Without a session two conversations may begin with the same words: there the whole
     /// of the earlier one must be repeated.
     fn from(&mut self, pieces: &mut Pieces<'_>, id: i64, head: i64) -> Result<Option<From>, Fault> {
-        let mut best: Option<From> = None;
-        let mut rows = self.before.query([id])?;
-        while let Some(row) = rows.next()? {
-            let (other, lone): (i64, bool) = (row.get(1)?, row.get(2)?);
-            let (shared, of) = (pieces.shared(head, other)?, pieces.messages(other)?);
-            if shared > best.map_or(0, |b| b.shared) && (shared == of || !lone) {
+        let best = best(&mut self.before, pieces, id, head, false)?;
+        if best.is_some() { Ok(best) } else { self::best(&mut self.lone, pieces, id, head, true) }
+    }
+}
+
+/// Of the calls before row `id` the one that shares most messages with the chain up to `head`; `whole` asks for all of
+/// its messages.
+fn best(
+    before: &mut Statement<'_>,
+    pieces: &mut Pieces<'_>,
+    id: i64,
+    head: i64,
+    whole: bool,
+) -> Result<Option<From>, Fault> {
+    let mut best: Option<From> = None;
+    let mut rows = before.query([id])?;
+    while let Some(row) = rows.next()? {
+        let (other, most) = (row.get(1)?, best.map_or(0, |b| b.shared));
+        let of = pieces.messages(other)?;
+        // It cannot share more than it has.
+        if of > most {
+            let shared = pieces.shared(head, other)?;
+            if shared > most && (shared == of || !whole) {
                 best = Some(From { id: row.get(0)?, shared, of });
             }
         }
-        Ok(best)
     }
+    Ok(best)
 }
 
 /// Leave out what a line does not show.
@@ -167,5 +191,28 @@ fn cut(value: &mut Value) {
         Value::Array(items) => items.iter_mut().for_each(cut),
         Value::Object(fields) => fields.values_mut().for_each(cut),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+
+    use super::super::schema::KIND;
+    use super::{BEFORE, LONE};
+
+    #[test]
+    fn the_calls_before_are_found_by_an_index() {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch(KIND.migrations[0]).unwrap();
+        for (sql, index) in [
+            (BEFORE, "SEARCH b USING INDEX activity_session (session=? AND ts<?)"),
+            (LONE, "SEARCH b USING INDEX activity_member (member=? AND ts>? AND ts<?)"),
+        ] {
+            let mut explain = conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let lines = explain.query_map([1], |row| row.get(3)).unwrap();
+            let plan = lines.collect::<Result<Vec<String>, _>>().unwrap().join("; ");
+            assert!(plan.contains(index) && !plan.contains("SCAN"), "{plan}");
+        }
     }
 }
