@@ -340,6 +340,10 @@ impl Conversation {
                 let text = params["message"].as_str().or_else(|| params["summary"].as_str());
                 vec![Step::Note("codex warns", text.unwrap_or_default().to_string())]
             }
+            "mcpServer/startupStatus/updated" => {
+                let word = |name: &str| params[name].as_str().unwrap_or_default();
+                vec![Step::Note("codex's server", format!("{} {}", word("name"), word("status")))]
+            }
             "item/completed" => show::item(&params["item"]).map(Step::Show).into_iter().collect(),
             _ => Vec::new(),
         }

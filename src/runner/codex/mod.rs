@@ -30,7 +30,6 @@ use super::under_way::UnderWay;
 use crate::agents::codex::{self, Conversation, Message, Opening, Step};
 use crate::agents::{Agent, Variables};
 use crate::client::Client;
-use crate::mcp::tools::Inbox as _;
 use crate::sys::log::Log;
 use crate::sys::{limits, paths};
 
@@ -225,8 +224,7 @@ impl Told<'_> {
                 Step::Send(what) if server.send(&what) => {}
                 Step::Send(_) => return Some("codex does not read what it is told".to_string()),
                 Step::Taken(ids) => {
-                    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-                    self.inbox.seen(&ids);
+                    self.inbox.taken(&ids);
                 }
                 Step::Lost(ids, why) => {
                     for id in &ids {

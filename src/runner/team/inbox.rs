@@ -110,6 +110,12 @@ impl Inbox {
         Some(if stop { json!({"decision": "block", "reason": text}).to_string() } else { text })
     }
 
+    /// A turn of the agent has taken these.
+    pub fn taken(&self, ids: &[String]) {
+        self.lock().take(|message| ids.contains(&message.id));
+        self.tell("message seen", ids, "turn");
+    }
+
     fn tell(&self, what: &str, ids: &[String], by: &str) {
         for id in ids {
             self.log.line(what, &[("id", json!(id)), ("by", json!(by))]);
