@@ -88,7 +88,10 @@ fn all_is_well_with_a_member_of_a_team() {
     );
     assert_eq!(
         line(&refused, "broker token valid"),
-        (refusal.as_str(), Some("pass a valid token with --token or AC7_TOKEN"))
+        (
+            refusal.as_str(),
+            Some("pass a valid token with --token or AC7_TOKEN, or get one with `ac7 connect`")
+        )
     );
 }
 
