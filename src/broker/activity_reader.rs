@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::call::Body;
 use super::downgrade::as_opaque;
@@ -12,6 +12,7 @@ use super::sse::Piece;
 use crate::activity::Provider;
 use crate::store::Error;
 use crate::store::activity::{Query, Reader, Row};
+use crate::usage::{Prices, cost_of};
 
 /// A list is read from the database in pieces of about so many bytes: a thousand rows can be a thousand long
 /// conversations.
@@ -44,12 +45,28 @@ impl Readers {
 }
 
 /// In which form rows are given.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Form {
     /// Whether the client knows every kind of model call.
     pub typed: bool,
-    /// Whether rows are for a list that shows a line each: see [`Reader::list_brief`].
-    pub brief: bool,
+    /// Whether rows are for a list that shows a line each: see [`Reader::list_brief`]. Their `brief` has a `cost` by these
+    /// prices.
+    pub brief: Option<Arc<Prices>>,
+}
+
+impl Form {
+    /// The wire JSON of a row that was read in this form.
+    fn json(&self, row: &Row) -> String {
+        let Some(prices) = &self.brief else { return row_json(row, self.typed) };
+        let mut row = row.clone();
+        if let Ok(mut event) = serde_json::from_str::<Value>(&row.event)
+            && let Some(cost) = cost_of(&event, prices)
+        {
+            event["brief"]["cost"] = json!(cost);
+            row.event = event.to_string();
+        }
+        row_json(&row, self.typed)
+    }
 }
 
 /// The wire JSON of a row. Unless `typed`, a kind of model call that older clients do not know is given as
@@ -68,15 +85,19 @@ pub fn row_json(row: &Row, typed: bool) -> String {
 ///
 /// # Errors
 /// As [`Readers::with`].
-pub fn events(readers: &Readers, member: Option<&str>, after: i64, form: Form) -> Result<Piece, Error> {
+pub fn events(readers: &Readers, member: Option<&str>, after: i64, form: &Form) -> Result<Piece, Error> {
     let mut piece = Piece::after(after);
     readers.with(|reader| {
         let each = |row: Row| {
-            piece.push(row.id, &row_json(&row, form.typed));
+            piece.push(row.id, &form.json(&row));
             piece.more = piece.is_full();
             if piece.more { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        if form.brief { reader.follow_brief(after, member, each) } else { reader.follow(after, member, each) }
+        if form.brief.is_some() {
+            reader.follow_brief(after, member, each)
+        } else {
+            reader.follow(after, member, each)
+        }
     })?;
     Ok(piece)
 }
@@ -115,18 +136,22 @@ impl Listing {
 
     fn piece(&mut self) -> Result<(), Error> {
         let (mut rows, mut cut) = (0, false);
-        let (text, first, form) = (&mut self.text, &mut self.first, self.form);
+        let (text, first, form) = (&mut self.text, &mut self.first, &self.form);
         let next = self.readers.with(|reader| {
             let each = |row: Row| {
                 if !std::mem::take(first) {
                     text.push(b',');
                 }
-                text.extend_from_slice(row_json(&row, form.typed).as_bytes());
+                text.extend_from_slice(form.json(&row).as_bytes());
                 rows += 1;
                 cut = text.len() >= PIECE;
                 if cut { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             };
-            if form.brief { reader.list_brief(&self.query, each) } else { reader.list(&self.query, each) }
+            if form.brief.is_some() {
+                reader.list_brief(&self.query, each)
+            } else {
+                reader.list(&self.query, each)
+            }
         })?;
         self.query.limit -= rows;
         match next {

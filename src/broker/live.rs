@@ -159,7 +159,7 @@ fn load(path: &Path) -> Result<(TeamFile, Settings, Stamp), identity::Error> {
             let invalid = Invalid { path: "prices".to_string(), message: bad.to_string() };
             identity::Error::Invalid { path, invalid }
         };
-        settings.prices = Prices::usual(Some(prices)).map_err(invalid)?.0;
+        settings.prices = Arc::new(Prices::usual(Some(prices)).map_err(invalid)?.0);
     }
     Ok((file, settings, stamp))
 }

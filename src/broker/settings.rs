@@ -1,5 +1,6 @@
 //! What the team file says about the broker itself, beside where it listens.
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -23,7 +24,7 @@ pub struct Settings {
     /// `webPush`: who the broker is to push services.
     pub web_push: WebPush,
     /// `prices.json` beside the team file, else the table inside the program.
-    pub prices: Prices,
+    pub prices: Arc<Prices>,
 }
 
 /// `files {maxBytes?, quotaBytes?}`: how large a file may be, and all of one member together.
@@ -78,7 +79,7 @@ impl Settings {
             web_push: WebPush::of(file)?,
             retention_days: at.field("retentionDays").optional(days)?,
             https: at.field("https").optional(https)?,
-            prices: Prices::default(),
+            prices: Arc::default(),
         })
     }
 }

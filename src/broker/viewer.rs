@@ -33,6 +33,7 @@ use crate::store;
 use crate::store::activity::Reader;
 use crate::sys::random;
 use crate::sys::thread::{self, Joinable};
+use crate::usage::Prices;
 use crate::web::INDEX;
 
 /// What streams wait for.
@@ -70,6 +71,7 @@ impl Porter for Door {
 struct Service {
     db: PathBuf,
     readers: Arc<Readers>,
+    prices: Arc<Prices>,
     /// How the database is called on the page.
     shown: String,
     /// Of the cookie and of the token, which goes when it is used.
@@ -84,7 +86,7 @@ impl Viewer {
     ///
     /// # Errors
     /// The port is not to be had, or a thread.
-    pub fn start(db: &Path, shown: &str, port: u16, log: &Log) -> Result<Viewer, Error> {
+    pub fn start(db: &Path, shown: &str, port: u16, prices: Prices, log: &Log) -> Result<Viewer, Error> {
         let system = |what| move |error| Error::System { what, error };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|error| Error::Listen {
             host: "127.0.0.1".to_string(),
@@ -97,6 +99,7 @@ impl Viewer {
         let service = Service {
             db: db.to_path_buf(),
             readers: readers.clone(),
+            prices: Arc::new(prices),
             shown: shown.to_string(),
             cookie: hash(&secret),
             token: Mutex::new(Some(hash(&token))),
@@ -154,10 +157,16 @@ impl Viewer {
 ///
 /// # Errors
 /// As [`Viewer::start`].
-pub fn view(db: &Path, shown: &str, port: u16, ready: impl FnOnce(&str)) -> Result<(), Error> {
+pub fn view(
+    db: &Path,
+    shown: &str,
+    port: u16,
+    prices: Prices,
+    ready: impl FnOnce(&str),
+) -> Result<(), Error> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|error| Error::System { what: "listen to signals", error })?;
-    let viewer = Viewer::start(db, shown, port, &Log::to(Box::new(io::sink())))?;
+    let viewer = Viewer::start(db, shown, port, prices, &Log::to(Box::new(io::sink())))?;
     ready(viewer.url());
     signals.forever().next();
     viewer.stop();
@@ -218,12 +227,13 @@ impl Service {
                 Ok(Answer::json(200, &body))
             }
             ["members", name, "activity"] if self.db.exists() => {
-                activity::rows(&self.readers, member(name), &call.query)
+                activity::rows(&self.readers, member(name), &call.query, &self.prices)
             }
             ["members", _, "activity"] => Ok(Answer::json(200, &json!({"activity": [], "next": null}))),
             ["members", name, "activity", "stream"] if self.db.exists() => {
                 let last = || last_id(&self.readers);
-                activity::follow(&self.readers, member(name), NEWS.to_string(), call, last)
+                let form = activity::form(&call.query, &self.prices);
+                activity::follow(&self.readers, member(name), NEWS.to_string(), call, &form, last)
             }
             ["members", _, "activity", "stream"] => Ok(sse::begin(NEWS.to_string(), 0)),
             ["members", name, "activity", id] => activity::row(&self.readers, member(name), id, &call.query),
@@ -291,6 +301,7 @@ mod tests {
         let db = PathBuf::from("/nonexistent/activity.db");
         Service {
             readers: Arc::new(Readers::new(&db)),
+            prices: Arc::default(),
             db,
             shown: "x".into(),
             cookie: hash("secret"),

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use super::error::Error;
 use super::flags::{Flag, Operands, Parsed};
-use super::{Group, SUCCESS_OR_FAILURE, Verb, terminal, traces};
+use super::{Group, SUCCESS_OR_FAILURE, Verb, terminal, traces, usage};
 use crate::broker;
 use crate::sys::{file, random};
 
@@ -38,6 +38,7 @@ fn run(parsed: &Parsed) -> Result<u8, Error> {
         return Err(Error::Failed { verb: VERB.name, what, fix: None });
     }
     let port = parsed.read("port", "it is not a number from 0 to 65535", |text| text.parse().ok())?;
+    let prices = usage::prices(parsed, VERB.name)?.0;
     let mut opened = None;
     let wanted = !parsed.has("no-open") && terminal::is_terminal();
     let ready = |url: &str| {
@@ -47,7 +48,7 @@ fn run(parsed: &Parsed) -> Result<u8, Error> {
         opened = if wanted { Opened::open(url) } else { None };
     };
     let shown = terminal::path(db.path());
-    broker::view(db.path(), &shown, port.unwrap_or(0), ready).map_err(|error| Error::Failed {
+    broker::view(db.path(), &shown, port.unwrap_or(0), prices, ready).map_err(|error| Error::Failed {
         verb: VERB.name,
         what: error.to_string(),
         fix: matches!(error, broker::Error::Listen { .. }).then(|| "another port with --port".to_string()),

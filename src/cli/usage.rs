@@ -66,7 +66,7 @@ fn run(parsed: &Parsed) -> Result<u8, Error> {
             asked(&client, by, &query).map_err(broker::failed(verb))?
         }
         Source::Database(db) => {
-            let (prices, place) = prices(parsed)?;
+            let (prices, place) = prices(parsed, VERB.name)?;
             let mut report = match Reader::open(db.path())
                 .and_then(|reader| summed(&reader, by, &query, &prices))
             {
@@ -89,13 +89,13 @@ fn run(parsed: &Parsed) -> Result<u8, Error> {
 }
 
 /// The table of prices, and where it is from.
-fn prices(parsed: &Parsed) -> Result<(Prices, String), Error> {
+pub fn prices(parsed: &Parsed, verb: &'static str) -> Result<(Prices, String), Error> {
     match Prices::usual(parsed.path("prices")) {
         Ok((prices, path)) => {
             Ok((prices, path.map_or_else(|| "built in".to_string(), |path| terminal::path(&path))))
         }
         Err((path, bad)) => Err(Error::Failed {
-            verb: VERB.name,
+            verb,
             what: format!("cannot use the prices: {}: {bad}", terminal::path(&path)),
             fix: Some("ac7 help usage describes the file".to_string()),
         }),

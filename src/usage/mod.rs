@@ -6,5 +6,5 @@
 mod prices;
 mod report;
 
-pub use prices::{Bad, Prices, Tokens};
+pub use prices::{Bad, Prices, Tokens, cost_of};
 pub use report::{By, Report, Row};

@@ -183,6 +183,22 @@ impl Prices {
     }
 }
 
+/// What a call cost in dollars, by its event's JSON; `None` for what is no call, has no numbers or no price.
+#[must_use]
+pub fn cost_of(event: &Value, prices: &Prices) -> Option<f64> {
+    let entry = event.get("entry")?;
+    let provider = Provider::from_kind(entry.get("kind")?.as_str()?)?;
+    let usage = entry.get("response")?.get("usage")?.as_object()?;
+    let number = |name: &str| usage.get(name).and_then(Value::as_u64);
+    let tokens = Tokens {
+        input: number("inputTokens")?,
+        output: number("outputTokens").unwrap_or(0),
+        cache_creation: number("cacheCreationInputTokens").unwrap_or(0),
+        cache_read: number("cacheReadInputTokens").unwrap_or(0),
+    };
+    prices.cost(entry.get("request")?.get("model")?.as_str()?, Some(provider), &tokens)
+}
+
 /// A model's name without what providers and gateways put around it: `us.anthropic.claude-sonnet-4-5-20250929-v1:0`
 /// and `claude-sonnet-4-5@20250929` are `claude-sonnet-4-5`. A further version number stays: it is another model.
 fn plain_name(model: &str) -> &str {

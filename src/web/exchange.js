@@ -67,7 +67,7 @@ const call = (row, f) => {
     bar('Time', ttft == null ? [['in all', ms, span(ms), 'read']] : [['to first token', ttft, span(ttft), 'fresh'], ['streaming', ms - ttft, span(ms - ttft), 'out']]),
     use && bar('Tokens', [['fresh', use.fresh, count(use.fresh), 'fresh'], ['cache read', use.read, `${count(use.read)} (${percent(use.read, use.in)})`, 'read'],
       ['cache write', use.write, count(use.write), 'write'], ['output', use.out, count(use.out), 'out']]),
-    listed([['When', `${day(entry.startedAt)} ${clock(entry.startedAt)}`], ['Member', row.memberName], ['Cost', money(f.cost)],
+    listed([['When', `${day(entry.startedAt)} ${clock(entry.startedAt)}`], ['Member', row.memberName], ['Cost', f.cost == null ? '–' : `≈ ${money(f.cost)}`],
       ['Reasoning', use?.reasoning && `${count(use.reasoning)} tokens`], ['Speed', f.rate && `${f.rate} tokens/s`],
       ['Request', entry.requestId && el('span', null, show(entry.requestId), ' ', copyButton(entry.requestId))], ['Answer id', entry.id],
       ['Session', entry.session?.id], ['Agent', entry.session?.agentId && [entry.session.agentId, entry.session.parentAgentId].filter(Boolean).join(' of ')],

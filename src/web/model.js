@@ -73,7 +73,7 @@ const callFacts = row => {
   const f = {...common(row, 'call'), agent: entry.session?.agentId, parent: entry.session?.parentAgentId,
     model: request.model, served: entry.servedModel, status: response?.status, stop: response?.stopReason,
     failed: !!why, why, use, ms: event.duration, ttft: first == null ? null : Math.max(0, first - entry.startedAt),
-    cost: event.cost ?? entry.cost, brief, cut: entry.truncated, ask: '', told: ''};
+    cost: brief.cost, brief, cut: entry.truncated, ask: '', told: ''};
   f.rate = use && f.ttft != null && f.ms > f.ttft ? Math.round(use.out * 1000 / (f.ms - f.ttft)) : null;
   for (const {role, content} of news) {
     const results = content.filter(b => b.type === 'tool_result');
@@ -107,6 +107,9 @@ export const turns = rows => {
   const bySession = new Map(), byRow = new Map(), depths = new Map(), out = [];
   let last;
   const begin = (f, ask) => {
+    // What came before the first call of a turn belongs to it.
+    const early = out.at(-1);
+    if (f.kind === 'call' && early?.rows.every(r => r.f.kind !== 'call')) return Object.assign(early, {ask, member: f.member, session: f.session});
     const turn = {key: `t${f.id}`, at: f.at, ask, member: f.member, session: f.session, rows: []};
     out.push(turn);
     return turn;

@@ -50,7 +50,7 @@ export const objectivePage = async (id, {session, source, params, path, go, rend
     title: o.title, keys: trace?.keys, stop() { trace?.stop?.(); end(); },
     node: el('div', {class: 'objective'}, el('section', {class: 'about'}, el('p', {class: `state ${o.status}`}, STATUS[o.status], o.blockReason && [': ', show(o.blockReason)]), el('h2', null, 'Outcome'), el('p', {class: 'said'}, show(o.outcome)),
       o.result && [el('h2', null, 'Result'), el('p', {class: 'said'}, show(o.result))], o.body && el('p', {class: 'said dim'}, show(o.body)),
-      el('p', {class: 'dim'}, 'Assigned to ', person(o.assignee), ` by ${line(o.originator)} · ${when(o.createdAt)}`, o.watchers.length > 0 && ` · watched by ${line(o.watchers.join(', '))}`, usage && ` · cost so far ${usage.total?.cost == null ? '–' : `≈ ${money(usage.total.cost)}`}`),
+      el('p', {class: 'dim'}, 'Assigned to ', person(o.assignee), ` by ${line(o.originator)} · ${when(o.createdAt)}`, o.watchers.length > 0 && ` · watched by ${line(o.watchers.join(', '))}`, usage && ` · cost so far ${usage.total?.cost == null || !usage.total.calls ? '–' : `≈ ${money(usage.total.cost)}`}`),
       actions(o, session, teammates.map(t => t.name), render), el('h2', null, 'What happened'), rail, sayForm('Say something about it', body => api('POST', `${idPath(id)}/discuss`, {body}).then(render))),
     trace ? trace.node : el('p', {class: 'dim'}, 'Its trace needs the activity.read permission.')),
   };

@@ -18,10 +18,10 @@ export const api = async (method, path, body) => {
 const pathOf = member => `/members/${encodeURIComponent(member)}/activity`;
 
 export const httpSource = () => ({
-  async rows({member, ...rest}) {
+  async rows({member, objective, ...rest}) {
     const query = new URLSearchParams({typed: 'all', view: 'brief'});
     for (const [name, value] of Object.entries(rest)) for (const one of [value].flat()) if (one != null && one !== '') query.append(name, one);
-    const {activity, next} = await api('GET', `${pathOf(member)}?${query}`);
+    const {activity, next} = await api('GET', `${objective ? `/objectives/${encodeURIComponent(objective)}/activity` : pathOf(member)}?${query}`);
     return {rows: activity, next};
   },
   row: (id, member) => api('GET', `${pathOf(member)}/${id}?typed=all`),

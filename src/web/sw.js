@@ -2,10 +2,10 @@
 addEventListener('push', event => {
   let told = {};
   try { told = event.data.json(); } catch { /* a push without data still has to show something */ }
-  event.waitUntil(registration.showNotification(told.title || 'ac7', {body: told.body || '', tag: told.tag, icon: '/web/icon.svg', data: {id: told.objectiveId}}));
+  event.waitUntil(registration.showNotification(told.title || (told.from ? `ac7: ${told.from}` : 'ac7'), {body: told.body || '', tag: told.thread || told.id, icon: '/web/icon.svg', data: told.thread}));
 });
 addEventListener('notificationclick', event => {
   event.notification.close();
-  const {id} = event.notification.data || {};
-  event.waitUntil(clients.openWindow(id ? `/#/objective/${encodeURIComponent(id)}` : '/'));
+  const [kind, id] = String(event.notification.data || '').split(':');
+  event.waitUntil(clients.openWindow(kind === 'obj' ? `/#/objective/${encodeURIComponent(id)}` : '/'));
 });

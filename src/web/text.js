@@ -79,7 +79,7 @@ export const short = n => n == null ? '–' : n < 1e4 ? count(n) : n < 1e6 ? `${
 export const bytes = n => n < 1024 ? `${n} B` : n < 1 << 20 ? `${(n / 1024).toFixed(n < 10240 ? 1 : 0)} KiB` : `${(n / (1 << 20)).toFixed(1)} MiB`;
 export const span = ms => ms == null ? '–' : ms < 1000 ? `${ms} ms` : ms < 6e4 ? `${(ms / 1000).toFixed(1)} s` : ms < 36e5 ? `${Math.floor(ms / 6e4)} m ${Math.round(ms % 6e4 / 1000)} s` : `${Math.floor(ms / 36e5)} h ${Math.round(ms % 36e5 / 6e4)} m`;
 export const percent = (part, whole) => whole ? `${Math.round(100 * part / whole)}\u2009%` : '–';
-export const money = usd => usd == null ? '–' : `$${usd.toFixed(usd < 1 ? 3 : 2)}`;
+export const money = usd => usd == null ? '–' : `$${usd.toFixed(usd < 0.01 ? 4 : usd < 1 ? 3 : 2)}`;
 const two = n => String(n).padStart(2, '0');
 export const clock = ms => { const d = new Date(ms); return `${two(d.getHours())}:${two(d.getMinutes())}:${two(d.getSeconds())}`; };
 export const day = ms => { const d = new Date(ms); return `${d.getFullYear()}-${two(d.getMonth() + 1)}-${two(d.getDate())}`; };

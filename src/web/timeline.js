@@ -23,7 +23,7 @@ const draw = item => {
     el('span', {class: 'mark', 'aria-hidden': 'true'}, item.mark), el('time', null, item.first ? clock(f.at) : ''),
     el('span', {class: 'text'}, item.tag && el('span', {class: 'tag'}, item.tag), el('b', null, item.name), ' ', el('span', {class: item.use ? 'mono' : null}, item.text),
       item.result && el('span', {class: 'dim'}, ` → ${item.result}`)),
-    el('span', {class: 'cells'}, item.first ? cells(f).map(([name, value]) => el('span', {title: name}, value || '–')) : null));
+    el('span', {class: 'cells'}, item.first ? cells(f).map(([name, value]) => el('span', {title: name}, value || (name && '–'))) : null));
   node.style.setProperty('--depth', item.depth);
   return node;
 };
@@ -90,7 +90,7 @@ export const timeline = ({source, member, objective, params, go, empty}) => {
     const calls = rows.map(facts), sum = totals([...calls, ...others.map(facts)]), part = cursor || moreOthers;
     const figure = (name, value, note) => el('div', {class: 'figure'}, el('b', null, value), el('span', null, name), note && el('small', null, note));
     overview.replaceChildren(el('div', {class: 'figures'}, figure('calls', count(sum.calls), part && 'loaded'), figure('tokens in', short(sum.in), `${percent(sum.read, sum.in)} cached`),
-      figure('tokens out', short(sum.out)), figure('cost', money(sum.cost), sum.cost != null && sum.unpriced ? `${sum.unpriced} unpriced` : ''), figure('errors', count(sum.errors)), figure('tunnels', count(sum.tunnels)),
+      figure('tokens out', short(sum.out)), figure('cost', sum.cost == null ? '–' : `≈ ${money(sum.cost)}`, sum.cost != null && sum.unpriced ? `${sum.unpriced} unpriced` : ''), figure('errors', count(sum.errors)), figure('tunnels', count(sum.tunnels)),
       sum.dropped > 0 && figure('dropped', count(sum.dropped))), ...calls.length > 1 ? [chart(calls, (from, to) => set({from, to}))] : []);
     fill(calls);
   };
@@ -177,7 +177,7 @@ export const timeline = ({source, member, objective, params, go, empty}) => {
       el('tbody', null, found.map(h => el('tr', null, el('th', {scope: 'row', class: 'mono'}, show(h.host)), el('td', null, count(h.calls)), el('td', null, h.counted ? bytes(h.up) : '–'), el('td', null, h.counted ? bytes(h.down) : '–'),
         el('td', null, show([...h.how].join(', '))), el('td', null, when(h.first)), el('td', null, when(h.last)))))), ...found.length ? [] : [el('p', {class: 'dim'}, 'No host is known yet.')], ...moreOthers ? [button('Load older requests', loadOthers)] : []);
   };
-  const tab = (name, label) => el('button', {type: 'button', role: 'tab', 'aria-selected': get('tab') === name, on: {click: () => set({tab: name})}}, label);
+  const tab = (name, label) => el('button', {type: 'button', role: 'tab', 'aria-selected': String(get('tab') === name), on: {click: () => set({tab: name})}}, label);
   const main = el('div', {class: 'split'}, el('div', {class: 'left'}, body, table), detail);
   const hostsTab = get('tab') === 'hosts';
   body.hidden = hostsTab;

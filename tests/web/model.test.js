@@ -59,6 +59,8 @@ assert.deepEqual(facets(rows.map(facts)).tool, [['Bash', 2]]);
 assert.deepEqual(hosts(rows.map(facts)).map(h => [h.host, h.calls, h.up, [...h.how][0]]), [['g', 1, 1, 'tunnelled: scope'], ['h', 7, 0, 'decrypted']]);
 assert.equal(bins(rows.map(facts), 10).slices.reduce((n, s) => n + s.calls, 0), 7);
 assert.deepEqual(turns([]), []);
+const opened = {id: ++id, memberName: 'ann', createdAt: 0, event: {kind: 'objective_open', ts: 0, objectiveId: 'o'}};
+assert.deepEqual(turns([opened, ...rows]).map(t => [t.ask, t.rows.length]), [['Fix it', 6], ['Commit it', 4]], 'what comes first begins no turn of its own');
 
 // A row without a session goes with the call it continues, and only with it.
 const lone = [call([said('user', text('One'))], [use('z', 'x')], {session: undefined}), call([said('user', text('Two'))], [text('2')], {session: undefined})];

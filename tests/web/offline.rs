@@ -30,7 +30,8 @@ fn is_the_story(browser: &Browser) {
     for want in want {
         assert!(lines.contains(&want), "{want} is not in {lines:?}");
     }
-    assert!(browser.run("return text('.figures')").as_str().unwrap().contains("6calls"));
+    let figures = browser.run("return text('.figures')");
+    assert!(["6calls", "≈ $0."].iter().all(|want| figures.as_str().unwrap().contains(want)), "{figures}");
     // What is open says what was new, and holds the rest.
     browser.run("rows().find(row => row.textContent.includes('git commit')).click()");
     browser.wait("text('.detail').includes('Call 5')");

@@ -16,6 +16,7 @@ use crate::broker::sse::{self, Asked};
 use crate::identity::Permission;
 use crate::store;
 use crate::store::activity::{NotACursor, Reader};
+use crate::usage::Prices;
 
 /// Events of one upload.
 const EVENTS: std::ops::RangeInclusive<usize> = 1..=500;
@@ -57,7 +58,7 @@ fn unstored(refused: Refused) -> Failure {
 pub fn list(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
     let name = at.params[0];
     may_read(at, name)?;
-    rows(&at.service.readers, Some(name), &at.call.query)
+    rows(&at.service.readers, Some(name), &at.call.query, &prices(at))
 }
 
 /// `GET /objectives/:id/activity`: the same of everybody who had an objective, while they had it. Without activity.read
@@ -70,7 +71,7 @@ pub fn of_objective(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
     let spans = spans.into_iter().filter(|span| !own || span.member == *me).collect();
     let query = filters(None, &at.call.query).map_err(Failure::invalid)?;
     let query = store::activity::Query { spans: Some(spans), objective: None, ..query };
-    let listing = Listing::start(at.service.readers.clone(), query, form(&at.call.query))?;
+    let listing = Listing::start(at.service.readers.clone(), query, form(&at.call.query, &prices(at)))?;
     Ok(Answer { status: 200, headers: Vec::new(), body: listing.into_body() })
 }
 
@@ -85,13 +86,21 @@ pub fn get(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
 pub fn stream(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
     let name = at.params[0];
     may_read(at, name)?;
-    follow(&at.service.readers, Some(name), topic(name), at.call, || Ok(at.service.activity.committed()))
+    let form = form(&at.call.query, &prices(at));
+    follow(&at.service.readers, Some(name), topic(name), at.call, &form, || {
+        Ok(at.service.activity.committed())
+    })
 }
 
 /// The newest rows of `member`, or of all, that fit the filters.
-pub fn rows(readers: &Arc<Readers>, member: Option<&str>, given: &Query) -> Result<Answer, Failure> {
+pub fn rows(
+    readers: &Arc<Readers>,
+    member: Option<&str>,
+    given: &Query,
+    prices: &Arc<Prices>,
+) -> Result<Answer, Failure> {
     let query = filters(member, given).map_err(Failure::invalid)?;
-    let listing = Listing::start(readers.clone(), query, form(given))?;
+    let listing = Listing::start(readers.clone(), query, form(given, prices))?;
     Ok(Answer { status: 200, headers: Vec::new(), body: listing.into_body() })
 }
 
@@ -103,7 +112,7 @@ pub fn row(readers: &Readers, member: Option<&str>, id: &str, given: &Query) -> 
     };
     let row = found.filter(|row| member.is_none_or(|name| row.member == name));
     let missing = || Failure::NotFound(format!("{} has no such activity", member.unwrap_or("the database")));
-    let text = row_json(&row.ok_or_else(missing)?, form(given).typed).into_bytes();
+    let text = row_json(&row.ok_or_else(missing)?, given.get("typed") == Some("all")).into_bytes();
     Ok(Answer { status: 200, headers: Vec::new(), body: Body::Json(text) })
 }
 
@@ -117,6 +126,7 @@ pub fn follow(
     member: Option<&str>,
     topic: String,
     call: &Call,
+    form: &Form,
     committed: impl FnOnce() -> Result<i64, store::Error>,
 ) -> Result<Answer, Failure> {
     match sse::asked(call)? {
@@ -127,7 +137,7 @@ pub fn follow(
         Asked::After(after) => {
             // Asked before reading: what is found then is complete up to here.
             let committed = committed()?;
-            let mut piece = events(readers, member, after, form(&call.query))?;
+            let mut piece = events(readers, member, after, form)?;
             if !piece.more {
                 piece.last = piece.last.max(committed);
             }
@@ -140,8 +150,14 @@ fn may_read(at: &Authorized<'_>, name: &str) -> Result<(), Failure> {
     at.caller.must_be_or_hold(name, Permission::ActivityRead, "reading another member's activity")
 }
 
-fn form(given: &Query) -> Form {
-    Form { typed: given.get("typed") == Some("all"), brief: given.get("view") == Some("brief") }
+/// The form that a request asks for.
+pub fn form(given: &Query, prices: &Arc<Prices>) -> Form {
+    let brief = given.get("view") == Some("brief");
+    Form { typed: given.get("typed") == Some("all"), brief: brief.then(|| prices.clone()) }
+}
+
+fn prices(at: &Authorized<'_>) -> Arc<Prices> {
+    at.service.team.settings().prices.clone()
 }
 
 fn filters(member: Option<&str>, given: &Query) -> Result<store::activity::Query, Invalid> {

@@ -5,18 +5,19 @@ use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::error::Error;
 use super::flags::{Flag, Operands, Parsed};
 use super::progress::Progress;
-use super::{Group, SUCCESS_OR_FAILURE, Verb, broker, terminal, traces};
+use super::{Group, SUCCESS_OR_FAILURE, Verb, broker, terminal, traces, usage};
 use crate::client::{Client, segment};
 use crate::store::activity::{Query, Reader, Row};
 use crate::sys::clock::now_ms;
 use crate::sys::duration;
 use crate::sys::file::Replacement;
 use crate::sys::localtime::Zone;
+use crate::usage::{Prices, cost_of};
 use crate::web::{Packer, standalone};
 
 pub const VERB: Verb = Verb {
@@ -228,7 +229,7 @@ struct Found {
 
 /// Where rows come from.
 enum Source {
-    Local { reader: Reader, called: String },
+    Local { reader: Reader, called: String, prices: Prices },
     Broker { client: Client, member: String },
 }
 
@@ -239,7 +240,8 @@ impl Source {
         if parsed.text("url")?.is_none() {
             let db = traces::database(parsed, VERB_NAME)?;
             let reader = Reader::open(db.path()).map_err(|e| Error::failed(VERB_NAME, e))?;
-            return Ok(Source::Local { reader, called: terminal::path(db.path()) });
+            let prices = usage::prices(parsed, VERB_NAME)?.0;
+            return Ok(Source::Local { reader, called: terminal::path(db.path()), prices });
         }
         if parsed.path("db").is_some() {
             return Err(parsed.conflict("db", "url"));
@@ -263,12 +265,16 @@ impl Source {
     fn rows(&self, query: &Query) -> Result<Vec<(i64, Value)>, Error> {
         let mut found = Vec::new();
         match self {
-            Source::Local { reader, .. } => {
+            Source::Local { reader, prices, .. } => {
                 let mut query = query.clone();
                 loop {
                     let each = |row: Row| {
-                        let event: Option<Value> = serde_json::from_str(&row.event).ok();
-                        found.push((row.id, event.map_or(Value::Null, |mut e| e["brief"].take())));
+                        let event = serde_json::from_str(&row.event).unwrap_or(Value::Null);
+                        let mut brief = event.get("brief").cloned().unwrap_or(Value::Null);
+                        if let Some(cost) = cost_of(&event, prices) {
+                            brief["cost"] = json!(cost);
+                        }
+                        found.push((row.id, brief));
                         ControlFlow::Continue(())
                     };
                     query.after = reader.list_brief(&query, each).map_err(|e| Error::failed(VERB_NAME, e))?;
