@@ -19,7 +19,7 @@ use super::auth::same_origin;
 use super::call::{Answer, Call, Failure};
 use super::counters::Counters;
 use super::edge::{self, Edge, Limits, Porter};
-use super::handlers::{activity, pages};
+use super::handlers::{activity, pages, usage};
 use super::hub::Hub;
 use super::log::Log;
 use super::presence::Presence;
@@ -237,6 +237,7 @@ impl Service {
             }
             ["members", _, "activity", "stream"] => Ok(sse::begin(NEWS.to_string(), 0)),
             ["members", name, "activity", id] => activity::row(&self.readers, member(name), id, &call.query),
+            ["usage"] => usage::by_model(&self.readers, None, &call.query, &self.prices),
             _ => Err(Failure::NotFound("there is no such route".to_string())),
         }
     }

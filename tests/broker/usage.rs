@@ -84,6 +84,10 @@ fn usage_is_summed_for_those_who_may_read_it() {
     assert_eq!(rows(&report, "model"), [named("claude-sonnet-4-5", 1), named("new", 1)]);
     let (_, report) = usage(&rig.ann, "member=cat&to=2000");
     assert_eq!(rows(&report, "model"), [named("new", 1)]);
+    // By what a list can be filtered, sums can be too.
+    for (query, calls) in [("tool=Bash", 0), ("status=error", 0), ("status=2xx", 5), ("session=s", 0)] {
+        assert_eq!(usage(&rig.ann, query).1["total"]["calls"], calls, "{query}");
+    }
     // Others see themselves.
     let (_, report) = usage(&cat, "by=member");
     assert_eq!(rows(&report, "member"), [named("cat", 3)]);
@@ -93,6 +97,7 @@ fn usage_is_summed_for_those_who_may_read_it() {
     for (token, query, status, want) in [
         (&cat, "member=bob", 403, "reading another member's usage requires the activity.read permission"),
         (&rig.ann, "by=hour", 400, "by is not one of member, model, day, objective"),
+        (&rig.ann, "status=y", 400, "status is not 429, 4xx, 400-499 or error"),
         (&rig.ann, "from=x", 400, "from is not a time in ms since the epoch"),
         (&rig.ann, "objective=none", 404, "there is no objective none"),
         (&String::new(), "", 401, "a valid bearer token or session is required"),

@@ -160,7 +160,8 @@ fn prices(at: &Authorized<'_>) -> Arc<Prices> {
     at.service.team.settings().prices.clone()
 }
 
-fn filters(member: Option<&str>, given: &Query) -> Result<store::activity::Query, Invalid> {
+/// The rows of `member`, or of all, that parameters ask for.
+pub fn filters(member: Option<&str>, given: &Query) -> Result<store::activity::Query, Invalid> {
     let invalid =
         |name: &str, message: &str| Invalid { path: name.to_string(), message: message.to_string() };
     let text = |name: &str| given.get(name).map(str::to_string);

@@ -1,5 +1,7 @@
 //! `GET /usage`: what calls used, and about what that costs.
+use super::activity::filters;
 use crate::activity::Invalid;
+use crate::broker::activity_reader::Readers;
 use crate::broker::call::{Answer, Failure};
 use crate::broker::query::Query as Given;
 use crate::broker::router::{Authorized, Service};
@@ -7,10 +9,10 @@ use crate::identity::Permission;
 use crate::store::activity::{Query, Span};
 use crate::store::main::Wanted;
 use crate::team::tenures;
-use crate::usage::{By, Report};
+use crate::usage::{By, Prices, Report};
 
-/// Sums by `by` (member, model, day or objective; model by default) of the calls that fit `from`, `to`, `member`,
-/// `model` and `objective`. Without activity.read they are of the caller's own calls alone.
+/// Sums by `by` (member, model, day or objective; model by default) of the calls of `member` that fit the filters of
+/// a list of activity, but for its text. Without activity.read they are of the caller's own calls alone.
 pub fn get(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
     let (given, me) = (&at.call.query, &at.caller.member().name);
     let own = at.caller.must_hold(Permission::ActivityRead, "").is_err();
@@ -22,7 +24,8 @@ pub fn get(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
         }
         None => own.then(|| me.clone()),
     };
-    let (by, query) = asked(given, member).map_err(Failure::invalid)?;
+    let by = asked(given).map_err(Failure::invalid)?;
+    let query = filters(member.as_deref(), given).map_err(Failure::invalid)?;
     let objective = given.get("objective");
     let spans = match objective {
         Some(id) => Some(
@@ -40,7 +43,7 @@ pub fn get(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
     };
     let settings = at.service.team.settings();
     let prices = &settings.prices;
-    let query = Query { spans, ..query };
+    let query = Query { spans, objective: None, ..query };
     let used = at.service.readers.with(|reader| reader.usage(&query))?;
     let mut report = Report::new(by, &used, prices);
     if by == By::Objective {
@@ -71,16 +74,20 @@ pub fn spans(service: &Service, id: &str) -> Result<Option<Vec<Span>>, Failure> 
     Ok(Some(tenures(&objective, &events).into_iter().map(span).collect()))
 }
 
-fn asked(given: &Given, member: Option<String>) -> Result<(By, Query), Invalid> {
-    let invalid =
-        |path: &str, message: &str| Invalid { path: path.to_string(), message: message.to_string() };
-    let time = |name: &str| {
-        let read =
-            |t: &str| t.parse::<u64>().map_err(|_| invalid(name, "is not a time in ms since the epoch"));
-        given.get(name).map(read).transpose()
-    };
-    let by = given.get("by").unwrap_or("model");
-    let by = By::of(by).ok_or_else(|| invalid("by", "is not one of member, model, day, objective"))?;
-    let model = given.get("model").map(str::to_string);
-    Ok((by, Query { member, from: time("from")?, to: time("to")?, model, ..Query::default() }))
+/// The calls of `member`, or of all, that fit the filters, summed by model.
+pub fn by_model(
+    readers: &Readers,
+    member: Option<&str>,
+    given: &Given,
+    prices: &Prices,
+) -> Result<Answer, Failure> {
+    let query = filters(member, given).map_err(Failure::invalid)?;
+    let used = readers.with(|reader| reader.usage(&query))?;
+    Ok(Answer::json(200, &Report::new(By::Model, &used, prices).to_json()))
+}
+
+/// By what sums are asked for.
+fn asked(given: &Given) -> Result<By, Invalid> {
+    let message = "is not one of member, model, day, objective".to_string();
+    By::of(given.get("by").unwrap_or("model")).ok_or(Invalid { path: "by".to_string(), message })
 }
