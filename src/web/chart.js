@@ -1,6 +1,6 @@
 // Tokens and latency over time. Brushing gives a span of time.
 import {bins} from './model.js';
-import {clock, short, span, svg} from './text.js';
+import {clock, el, many, short, span, svg} from './text.js';
 
 const HIGH = 88;
 
@@ -16,7 +16,7 @@ export const chart = (list, brushed) => {
       return svg('rect', {class: kind, x: s.i * step + 1, y, width: step - 2, height: h});
     });
     const x = s.i * step + step / 2;
-    const text = `${clock(from + (to - from) * s.i / most)}: ${s.calls} calls, ${short(s.fresh)} fresh, ${short(s.read)} cached, ${short(s.write)} cache write, ${short(s.out)} out, first token ${span(s.ttft)}, ${s.errors} errors`;
+    const text = `${clock(from + (to - from) * s.i / most)}: ${many(s.calls, 'call')}, ${short(s.fresh)} fresh, ${short(s.read)} cached, ${short(s.write)} cache write, ${short(s.out)} out, first token ${span(s.ttft)}, ${s.errors} errors`;
     return svg('g', null, svg('title', null, text), bars,
       s.ttft != null && svg('circle', {class: 'ttft', cx: x, cy: HIGH - 14 - s.ttft / slowest * (HIGH - 24), r: 2.5}),
       s.errors > 0 && svg('path', {class: 'bad', d: `M${x - 4} ${HIGH}h8l-4 -7z`}));
@@ -43,5 +43,6 @@ export const chart = (list, brushed) => {
     brush.setAttribute('width', 0);
     if (b - a > 0.01) brushed(Math.floor(from + (to - from) * a), Math.ceil(from + (to - from) * b));
   });
-  return node;
+  return el('div', {class: 'graph'}, node, el('p', {class: 'legend', 'aria-hidden': 'true'}, el('span', {class: 'none'}, `${clock(from)}–${clock(to)}`), [['read', 'cached'], ['write', 'cache write'], ['fresh', 'fresh'], ['out', 'out']].map(([kind, name]) => el('span', {class: kind}, name)),
+    el('span', {class: 'none'}, `○ first token, up to ${span(slowest)}`), slices.some(s => s.errors) && el('span', {class: 'none bad'}, '▲ failed')));
 };

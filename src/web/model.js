@@ -147,7 +147,7 @@ export const turns = rows => {
 export const rail = (list, folded) => {
   const items = [];
   for (const turn of list) {
-    items.push({key: turn.key, kind: 'turn', turn, f: turn.rows[0].f});
+    items.push({key: turn.key, kind: 'turn', turn, f: turn.rows[0].f, folded: folded.has(turn.key)});
     if (folded.has(turn.key)) continue;
     for (const {f, depth, gap, aside} of turn.rows) {
       if (gap) items.push({key: `g${f.id}`, kind: 'gap', text: gap, f, depth});
@@ -161,7 +161,7 @@ export const rail = (list, folded) => {
         const result = s.use && turn.results.get(s.use);
         const mark = result ? result.error ? '✗' : '✓' : s.mark;
         items.push({key: i ? `r${f.id}.${i}` : `r${f.id}`, kind: 'step', f, depth, first: !i, ...s, mark,
-          tag: s.tag || (aside && !i ? 'aside' : ''), result: result?.text});
+          tag: s.tag || (i ? '' : f.cut ? 'cut' : aside ? 'aside' : ''), result: result?.text});
       });
     }
   }
@@ -172,7 +172,7 @@ export const totals = list => {
   const sum = {calls: 0, fresh: 0, read: 0, write: 0, in: 0, out: 0, errors: 0, cost: null, unpriced: 0, tunnels: 0, dropped: 0, from: Infinity, to: 0};
   for (const f of list) {
     if (f.kind === 'call') sum.calls++;
-    if (f.failed && f.kind !== 'note') sum.errors++;
+    if (f.failed && f.kind === 'call') sum.errors++;
     if (f.use) for (const name of ['fresh', 'read', 'write', 'in', 'out']) sum[name] += f.use[name];
     if (f.cost != null) sum.cost = (sum.cost || 0) + f.cost;
     else if (f.use) sum.unpriced++;

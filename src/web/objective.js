@@ -39,19 +39,31 @@ export const sayForm = (label, send) => {
 };
 
 export const objectivePage = async (id, {session, source, params, path, go, render, listen}) => {
-  const [{objective: o, events}, {messages}, {teammates}] = await Promise.all([api('GET', idPath(id)), api('GET', '/history?limit=500'), api('GET', '/roster')]);
-  const usage = await api('GET', `/usage?objective=${encodeURIComponent(id)}`).catch(() => null);
-  const said = messages.filter(m => m.data?.thread === `obj:${id}` && m.data.kind === 'objective_discuss');
-  const rail = el('div', null, talk([...events, ...said]));
-  const reads = o.assignee === session.member || session.permissions.includes('activity.read');
-  const trace = reads && timeline({source, member: o.assignee, objective: id, params, go: (values, quiet) => go(path, values, quiet), empty: 'Nothing was recorded under this objective yet.'});
-  const end = listen(m => m.data?.thread === `obj:${id}` && render());
+  const about = el('div'), rail = el('div');
+  let at;
+  const read = async () => {
+    const [found, {messages}, {teammates}, usage] = await Promise.all([api('GET', idPath(id)), api('GET', '/history?limit=500'), api('GET', '/roster'), api('GET', `/usage?objective=${encodeURIComponent(id)}`).catch(() => null)]);
+    at = {o: found.objective, open: /active|blocked/.test(found.objective.status)};
+    const {o} = at, said = messages.filter(m => m.data?.thread === `obj:${id}` && m.data.kind === 'objective_discuss');
+    about.replaceChildren(el('p', {class: `state ${o.status}`}, STATUS[o.status], o.blockReason && [': ', show(o.blockReason)]), el('h2', null, 'Outcome'), el('p', {class: 'said'}, show(o.outcome)),
+      ...o.result ? [el('h2', null, 'Result'), el('p', {class: 'said'}, show(o.result))] : [], o.body ? el('p', {class: 'said dim'}, show(o.body)) : '',
+      el('p', {class: 'dim'}, 'Assigned to ', person(o.assignee), ` by ${line(o.originator)} · ${when(o.createdAt)}`, o.watchers.length > 0 && ` · watched by ${line(o.watchers.join(', '))}`, usage && ` · cost so far ${usage.total?.cost == null || !usage.total.calls ? '–' : `≈ ${money(usage.total.cost)}`}`),
+      actions(o, session, teammates.map(t => t.name), again));
+    rail.replaceChildren(talk([...found.events, ...said]));
+  };
+  // The trace stays as it is read, unless it is somebody else's from here on, or over.
+  const again = async () => {
+    const before = at;
+    await read().catch(render);
+    if (before.o.assignee !== at.o.assignee || before.open !== at.open) render();
+  };
+  await read();
+  const {o, open} = at, reads = o.assignee === session.member || session.permissions.includes('activity.read');
+  const trace = reads && timeline({source, member: o.assignee, objective: id, still: !open, params, go: (values, quiet) => go(path, values, quiet), empty: 'Nothing was recorded under this objective yet.'});
+  const end = listen(m => m.data?.thread === `obj:${id}` && again());
   return {
     title: o.title, keys: trace?.keys, stop() { trace?.stop?.(); end(); },
-    node: el('div', {class: 'objective'}, el('section', {class: 'about'}, el('p', {class: `state ${o.status}`}, STATUS[o.status], o.blockReason && [': ', show(o.blockReason)]), el('h2', null, 'Outcome'), el('p', {class: 'said'}, show(o.outcome)),
-      o.result && [el('h2', null, 'Result'), el('p', {class: 'said'}, show(o.result))], o.body && el('p', {class: 'said dim'}, show(o.body)),
-      el('p', {class: 'dim'}, 'Assigned to ', person(o.assignee), ` by ${line(o.originator)} · ${when(o.createdAt)}`, o.watchers.length > 0 && ` · watched by ${line(o.watchers.join(', '))}`, usage && ` · cost so far ${usage.total?.cost == null || !usage.total.calls ? '–' : `≈ ${money(usage.total.cost)}`}`),
-      actions(o, session, teammates.map(t => t.name), render), el('h2', null, 'What happened'), rail, sayForm('Say something about it', body => api('POST', `${idPath(id)}/discuss`, {body}).then(render))),
-    trace ? trace.node : el('p', {class: 'dim'}, 'Its trace needs the activity.read permission.')),
+    node: el('div', {class: 'objective'}, el('section', {class: 'about'}, about, el('h2', null, 'What happened'), rail, sayForm('Say something about it', body => api('POST', `${idPath(id)}/discuss`, {body}).then(again))),
+      trace ? trace.node : el('p', {class: 'dim'}, 'Its trace needs the activity.read permission.')),
   };
 };

@@ -24,6 +24,12 @@ export const httpSource = () => ({
     const {activity, next} = await api('GET', `${objective ? `/objectives/${encodeURIComponent(objective)}/activity` : pathOf(member)}?${query}`);
     return {rows: activity, next};
   },
+  // What all calls that fit add up to.
+  async sums({member, ...rest}) {
+    const query = new URLSearchParams(Object.entries({...rest, ...!rest.objective && member !== '*' && {member}}).filter(([, value]) => value));
+    const {total} = await api('GET', `/usage?${query}`);
+    return {calls: total.calls, errors: total.errors, in: total.inputTokens, read: total.cacheReadInputTokens, out: total.outputTokens, cost: total.cost, unpriced: total.unpricedCalls};
+  },
   row: (id, member) => api('GET', `${pathOf(member)}/${id}?typed=all`),
   // Gives a function that ends it. `state` hears live, waiting or ended.
   stream(member, each, state) {

@@ -5,40 +5,69 @@ import {button, el, line, show, when} from './text.js';
 
 const general = m => m.data?.thread === 'chan:general' || !m.to && !m.data?.thread;
 
-// Asks the browser for notices of assignments and mentions.
-const notices = () => !('PushManager' in window) ? null : button('Notify me', async event => {
-  const told = event.target;
-  try {
-    const {publicKey} = await api('GET', '/push/vapid-public-key');
-    if (await Notification.requestPermission() !== 'granted') throw new Error('The browser does not allow it');
-    const place = await navigator.serviceWorker.register('/web/sw.js'), worker = place.active || place.waiting || place.installing;
-    if (worker.state !== 'activated') await new Promise(done => worker.addEventListener('statechange', () => worker.state === 'activated' && done()));
-    const key = Uint8Array.from(atob(publicKey.replace(/-/g, '+').replace(/_/g, '/')), c => c.charCodeAt(0));
-    await api('POST', '/push/subscriptions', (await place.pushManager.subscribe({userVisibleOnly: true, applicationServerKey: key})).toJSON());
-    told.textContent = 'You will be notified';
-  } catch (error) { told.textContent = line(error.message); }
-});
+// How often who is here is asked for: nothing says when somebody goes.
+const EVERY = 15000;
 
-export const home = async ({session, go, listen, render}) => {
-  const [{teammates, connected}, {objectives}, {messages}] = await Promise.all([api('GET', '/roster'), api('GET', '/objectives'), api('GET', '/history?channel=general&limit=50')]);
-  const seen = new Map(connected.map(c => [c.name, c])), may = name => session.permissions.includes(name);
-  const people = el('ul', {class: 'plain'}, teammates.map(t => {
-    const c = seen.get(t.name), here = c?.connected > 0, on = objectives.filter(o => o.assignee === t.name && o.status === 'active');
-    return el('li', null, el('p', null, el('span', {class: here ? 'ok' : 'dim'}, here ? '● ' : '○ '), person(t.name), ' ', el('span', {class: 'dim'}, show(t.role.title)), c?.busy && el('span', {class: 'tag'}, 'busy')),
-      el('p', {class: 'dim small'}, on.length ? ['on ', on.map(o => [el('a', {href: `#/objective/${encodeURIComponent(o.id)}`}, show(o.title)), ' '])] : here ? 'nothing assigned' : c ? `seen ${when(c.lastSeen)}` : 'not seen yet'));
-  }));
-  const card = o => el('li', null, el('a', {href: `#/objective/${encodeURIComponent(o.id)}`}, show(o.title)), el('p', {class: 'dim small'}, `${line(o.assignee)} · ${when(o.updatedAt)}`, o.blockReason && [' · ', show(o.blockReason)]));
-  const group = status => {
-    const some = objectives.filter(o => o.status === status), open = status === 'active' || status === 'blocked';
-    return some.length > 0 && el('details', {open}, el('summary', {class: status}, `${STATUS[status]} (${some.length})`), el('ul', {class: 'plain'}, some.map(card)));
+// Notices of assignments and mentions, through the browser's own push service. The number by which the broker knows this
+// browser stays in it.
+const notices = () => {
+  if (!('PushManager' in window)) return null;
+  const problem = el('p', {class: 'bad small', role: 'alert'}), box = el('div');
+  const place = () => navigator.serviceWorker.getRegistration('/web/');
+  const begin = async () => {
+    const {publicKey} = await api('GET', '/push/vapid-public-key');
+    if (await Notification.requestPermission() !== 'granted') throw new Error('The browser does not allow it for this address.');
+    const worker = await navigator.serviceWorker.register('/web/sw.js'), starting = worker.installing;
+    if (starting) await new Promise(done => starting.addEventListener('statechange', () => starting.state === 'activated' && done()));
+    const key = Uint8Array.from(atob(publicKey.replace(/-/g, '+').replace(/_/g, '/')), c => c.charCodeAt(0));
+    const made = await worker.pushManager.subscribe({userVisibleOnly: true, applicationServerKey: key});
+    localStorage.setItem('push', (await api('POST', '/push/subscriptions', made.toJSON())).id);
   };
-  const rail = el('div', {class: 'rail', tabindex: 0, role: 'log', 'aria-label': 'General channel'}), said = messages.filter(general);
+  const end = async () => {
+    const id = localStorage.getItem('push');
+    await (await (await place())?.pushManager.getSubscription())?.unsubscribe();
+    localStorage.removeItem('push');
+    await api('DELETE', `/push/subscriptions/${encodeURIComponent(id)}`);
+  };
+  const draw = () => {
+    const on = localStorage.getItem('push');
+    box.replaceChildren(on ? el('p', {class: 'dim small'}, 'This browser tells you of assignments and mentions. ') : '', button(on ? 'Stop it' : 'Notify me', async event => {
+      event.target.disabled = true;
+      try { await (on ? end : begin)(); problem.textContent = ''; } catch (error) { problem.textContent = line(error.message); }
+      draw();
+    }), problem);
+  };
+  draw();
+  return box;
+};
+
+export const home = async ({session, go, listen}) => {
+  const may = name => session.permissions.includes(name);
+  const people = el('ul', {class: 'plain'}), todo = el('div'), rail = el('div', {class: 'rail', tabindex: 0, role: 'log', 'aria-label': 'General channel'});
+  const fill = async () => {
+    const [{teammates, connected}, {objectives}] = await Promise.all([api('GET', '/roster'), api('GET', '/objectives')]);
+    const seen = new Map(connected.map(c => [c.name, c]));
+    people.replaceChildren(...teammates.map(t => {
+      const c = seen.get(t.name), here = c?.connected > 0 || t.name === session.member, on = objectives.filter(o => o.assignee === t.name && o.status === 'active');
+      return el('li', null, el('p', null, el('span', {class: here ? 'ok' : 'dim', role: 'img', 'aria-label': here ? 'here' : 'away'}, here ? '● ' : '○ '), person(t.name), ' ', el('span', {class: 'dim'}, show(t.role.title)), ' ', c?.busy && el('span', {class: 'tag'}, 'busy')),
+        el('p', {class: 'dim small'}, on.length ? ['on ', on.map(o => [el('a', {href: `#/objective/${encodeURIComponent(o.id)}`}, show(o.title)), ' '])] : here ? 'nothing assigned' : c ? `seen ${when(c.lastSeen)}` : 'not seen yet'));
+    }));
+    const card = o => el('li', null, el('a', {href: `#/objective/${encodeURIComponent(o.id)}`}, show(o.title)), el('p', {class: 'dim small'}, `${line(o.assignee)} · ${when(o.updatedAt)}`, o.blockReason && [' · ', show(o.blockReason)]));
+    const group = status => {
+      const some = objectives.filter(o => o.status === status), open = todo.querySelector(`#${status}`)?.open ?? (status === 'active' || status === 'blocked');
+      return some.length > 0 && el('details', {open, id: status}, el('summary', {class: status}, `${STATUS[status]} (${some.length})`), el('ul', {class: 'plain'}, some.map(card)));
+    };
+    todo.replaceChildren(...['active', 'blocked', 'done', 'cancelled'].map(group).filter(Boolean), objectives.length ? '' : el('p', {class: 'dim'}, 'No objective yet.'));
+    return teammates.map(t => t.name);
+  };
+  const [names, {messages}] = await Promise.all([fill(), api('GET', '/history?channel=general&limit=50')]);
+  const said = messages.filter(general);
   const draw = () => { rail.replaceChildren(talk(said), said.length ? '' : el('p', {class: 'dim'}, 'Nothing was said yet.')); rail.scrollTop = rail.scrollHeight; };
-  const end = listen(m => general(m) ? (said.some(s => s.id === m.id) || said.push(m), draw()) : render());
+  const again = () => fill().catch(() => {}), timer = setInterval(again, EVERY);
+  const end = listen(m => general(m) ? (said.some(s => s.id === m.id) || said.push(m), draw()) : again());
   draw();
   const node = el('div', {class: 'home'}, el('section', null, el('h2', null, 'People'), people, notices()),
-    el('section', null, el('h2', null, 'Objectives'), ['active', 'blocked', 'done', 'cancelled'].map(group), !objectives.length && el('p', {class: 'dim'}, 'No objective yet.'),
-      may('objectives.create') && button('New objective', () => newObjective(teammates.map(t => t.name), made => go(`/objective/${encodeURIComponent(made.id)}`)))),
+    el('section', null, el('h2', null, 'Objectives'), todo, may('objectives.create') && button('New objective', () => newObjective(names, made => go(`/objective/${encodeURIComponent(made.id)}`)))),
     el('section', null, el('h2', null, 'General'), rail, sayForm('Say something to all', body => api('POST', '/push', {body, data: {thread: 'chan:general'}}))));
-  return {node, title: '', stop: end};
+  return {node, title: '', stop() { end(); clearInterval(timer); }};
 };

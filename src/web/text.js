@@ -75,6 +75,7 @@ export const announce = text => {
 };
 
 export const count = n => n == null ? '–' : String(n).replace(/\B(?=(\d{3})+$)/g, '\u2009');
+export const many = (n, what) => `${count(n)} ${what}${n === 1 ? '' : 's'}`;
 export const short = n => n == null ? '–' : n < 1e4 ? count(n) : n < 1e6 ? `${(n / 1e3).toFixed(n < 1e5 ? 1 : 0)}k` : `${(n / 1e6).toFixed(1)}M`;
 export const bytes = n => n < 1024 ? `${n} B` : n < 1 << 20 ? `${(n / 1024).toFixed(n < 10240 ? 1 : 0)} KiB` : `${(n / (1 << 20)).toFixed(1)} MiB`;
 export const span = ms => ms == null ? '–' : ms < 1000 ? `${ms} ms` : ms < 6e4 ? `${(ms / 1000).toFixed(1)} s` : ms < 36e5 ? `${Math.floor(ms / 6e4)} m ${Math.round(ms % 6e4 / 1000)} s` : `${Math.floor(ms / 36e5)} h ${Math.round(ms % 36e5 / 6e4)} m`;

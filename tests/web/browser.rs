@@ -124,6 +124,12 @@ impl Browser {
         })
     }
 
+    /// Press the button of this name in the dialog that is open.
+    pub fn confirm(&self, name: &str) {
+        let script = "all('dialog[open] button').find(b => b.textContent === arguments[0]).click()";
+        self.run_with(script, &json!([name]));
+    }
+
     /// Press keys, one after the other.
     pub fn keys(&self, keys: &str) {
         let press =
@@ -132,7 +138,12 @@ impl Browser {
         self.post("/actions", &json!({"actions": [{"type": "key", "id": "keys", "actions": actions}]}));
     }
 
-    fn devtools(&self, command: &str, parameters: &Value) -> Value {
+    /// Answer the question whether the page that is open may do something.
+    pub fn decide(&self, what: &str, state: &str) {
+        self.post("/permissions", &json!({"descriptor": {"name": what}, "state": state}));
+    }
+
+    pub fn devtools(&self, command: &str, parameters: &Value) -> Value {
         self.post("/goog/cdp/execute", &json!({"cmd": command, "params": parameters}))
     }
 

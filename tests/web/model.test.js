@@ -51,6 +51,7 @@ const items = rail(list, new Set());
 const marks = items.filter(i => i.use).map(i => [i.text, i.mark]);
 assert.deepEqual(marks, [['ls', '✓'], ['false', '✗']]);
 assert.deepEqual(items.filter(i => i.tag).map(i => i.tag), ['aside', 'harness']);
+assert.deepEqual(rail(turns([call([], [text('x')], {truncated: true})]), new Set()).map(i => [i.kind, i.tag]), [['turn', undefined], ['step', 'cut']], 'what is not whole says so');
 assert.equal(new Set(items.map(i => i.key)).size, items.length, 'keys are unique');
 assert.equal(rail(list, new Set(['t1'])).length, items.length - items.findIndex(i => i.key === 't6') + 1);
 const sum = totals(rows.map(facts));
@@ -75,3 +76,15 @@ assert.deepEqual(brief.event.entry.request.messages, [said('user', text('@x'))])
 const whole = await carried.row(7);
 assert.equal(whole.event.entry.request.messages[0].content[0].text, 'a long text that is carried once');
 for (const [query, want] of [[{q: 'carried ONCE'}, 1], [{q: 'nowhere'}, 0], [{model: 'm*'}, 1], [{model: 'x'}, 0], [{from: 6}, 0], [{status: 'error'}, 0], [{kind: ['opaque_http']}, 0]]) assert.equal((await carried.rows(query)).rows.length, want, JSON.stringify(query));
+
+// The worker: what is pushed is shown, and a click leads to it.
+const hears = {}, shown = [], went = [];
+Object.assign(globalThis, {addEventListener: (name, run) => { hears[name] = run; }, registration: {showNotification: async (title, {body, data}) => shown.push([title, body, data])}, clients: {openWindow: async url => went.push(url)}});
+await import('./sw.js');
+const pushed = data => hears.push({data, waitUntil: done => done});
+pushed({json: () => ({title: 'T', body: 'B', thread: 'obj:o/1'})});
+pushed({json: () => ({from: 'bob', body: 'hi'})});
+pushed(null);
+assert.deepEqual(shown, [['T', 'B', 'obj:o/1'], ['ac7: bob', 'hi', undefined], ['ac7', '', undefined]]);
+for (const data of ['obj:o/1', 'chan:general', undefined]) hears.notificationclick({notification: {data, close() {}}, waitUntil: done => done});
+assert.deepEqual(went, ['/#/objective/o%2F1', '/', '/']);

@@ -34,7 +34,7 @@ fn is_the_story(browser: &Browser) {
     assert!(["6calls", "≈ $0."].iter().all(|want| figures.as_str().unwrap().contains(want)), "{figures}");
     // What is open says what was new, and holds the rest.
     browser.run("rows().find(row => row.textContent.includes('git commit')).click()");
-    browser.wait("text('.detail').includes('Call 5')");
+    browser.wait("/Call 5.*Raw JSON/.test(text('.detail'))");
     let detail = browser.wait("text('.detail')");
     for want in ["200 tool_use", "7 earlier messages", "claude-opus-4-5", "req_5", "in the next call"] {
         assert!(detail.as_str().unwrap().contains(want), "{want}: {detail}");
@@ -95,7 +95,14 @@ fn filters_are_the_servers_and_stand_in_the_address() {
     browser.run("press('Remove filter q')");
     browser.wait("text('.status').startsWith('6 rows')");
     browser.run("all('label').find(l => l.textContent === 'Errors').querySelector('input').click()");
-    browser.wait("location.hash.includes('status=error') && text('.status').startsWith('1 rows')");
+    browser.wait("location.hash.includes('status=error') && text('.status').startsWith('1 row ·') && text('.figures').includes('1failed calls')");
+    // Other requests are a kind of their own.
+    browser.run("location.hash = '#/?kind=other'");
+    browser.wait("text('.status').startsWith('3 rows') && rows().some(row => row.textContent.includes('api.anthropic.com/api/hello'))");
+    browser.run("location.hash = '#/?kind=all'");
+    browser.wait(
+        "text('.status').startsWith('6 rows') && rows().some(row => row.textContent.includes('Tunnel'))",
+    );
     browser.run("location.hash = '#/?model=no-such'");
     browser.wait("text('.status').includes('Nothing fits')");
     browser.run("press('Clear them')");
@@ -107,7 +114,7 @@ fn filters_are_the_servers_and_stand_in_the_address() {
          c.dispatchEvent(new PointerEvent('pointerdown', at(0))); c.dispatchEvent(new PointerEvent('pointermove', at(.4))); \
          c.dispatchEvent(new PointerEvent('pointerup', at(.4)))",
     );
-    browser.wait("location.hash.includes('from=') && /^[123] rows/.test(text('.status'))");
+    browser.wait("location.hash.includes('from=') && /^[123] rows? /.test(text('.status'))");
     // A row's address leads to it.
     browser.open("about:blank");
     browser.open(&format!("{}/#/?row=r3", view.url.split("/?").next().unwrap()));
@@ -148,7 +155,7 @@ fn a_hostile_trace_is_text() {
     for url in [view.url.clone(), format!("file://{}", file.display())] {
         browser.open(&url);
         browser.wait("rows().length > 4");
-        browser.run("location.hash = '#/?all=1'");
+        browser.run("location.hash = '#/?kind=all'");
         browser.wait("rows().some(row => row.textContent.includes('Tunnel'))");
         let count = browser.run("return rows().length").as_u64().unwrap();
         let mut opened = 0;
@@ -304,6 +311,11 @@ fn ten_thousand_rows_are_all_there() {
     let browser = Browser::start();
     browser.open(&view.url);
     browser.wait("rows().length >= 11");
+    // The figures are of all rows, though only the newest are here.
+    browser.wait(
+        "text('.figures').startsWith('10\u{2009}000calls') && text('.status').startsWith('500 rows so far')",
+    );
+    assert_eq!(browser.run("return text('.figures').includes('of those loaded')"), false);
     // The newest page is there at once; reading upwards fetches the rest.
     for page in 1..=20 {
         let there = format!(
@@ -313,6 +325,10 @@ fn ten_thousand_rows_are_all_there() {
         browser.wait(&there);
     }
     browser.wait("!text('.status').includes('more')");
+    assert!(
+        browser.run("return text('.figures')").as_str().unwrap().starts_with("10\u{2009}000calls"),
+        "the page counts the same"
+    );
     let total = browser.wait("Number(rows()[0]?.ariaSetSize)").as_u64().unwrap();
     assert_eq!(total, 10_200, "a line for each turn and each call");
     // Nowhere is a hole: what is on the screen is what should be there.

@@ -10,7 +10,7 @@ fn the_model_under_node() {
     let (root, folder) = (Path::new(env!("CARGO_MANIFEST_DIR")), TempDir::new());
     // node takes files for modules only where a package says so.
     fs::write(folder.join("package.json"), r#"{"type":"module"}"#).unwrap();
-    for name in ["text.js", "model.js", "source.js"] {
+    for name in ["text.js", "model.js", "source.js", "sw.js"] {
         fs::copy(root.join("src/web").join(name), folder.join(name)).unwrap();
     }
     fs::copy(root.join("tests/web/model.test.js"), folder.join("model.test.js")).unwrap();

@@ -5,7 +5,7 @@ use std::process::{Child, Stdio};
 
 use ac7::broker::{Broker, Config, Limits, Log};
 use ac7::client::{Client, Options};
-use ac7::identity::{SetupOptions, setup};
+use ac7::identity::{SetupOptions, TeamFile, setup};
 use ac7::store::activity::{Parser, Store, Upload};
 use ac7::sys::clock::now_ms;
 use serde_json::{Value, json};
@@ -18,6 +18,8 @@ use crate::browser::Browser;
 pub struct Team {
     broker: Option<Broker>,
     pub client: Client,
+    /// Of ann.
+    pub token: String,
     secret: String,
     _folder: TempDir,
 }
@@ -34,6 +36,13 @@ impl Team {
             title: None,
         };
         let token = setup(&options).unwrap().token;
+        // The services of the tests' browsers are on this machine.
+        let push = json!({"subject": "mailto:ops@example.com", "privateEndpoints": true});
+        let set = |file: &mut TeamFile| {
+            file.more.insert("webPush".into(), push.clone());
+            Ok(())
+        };
+        TeamFile::update(&options.path, set).unwrap();
         let broker = Broker::start(Config {
             host: None,
             port: Some(0),
@@ -49,7 +58,7 @@ impl Team {
             Client::new(&format!("http://{}", broker.address()), Some(&token), &Options::default()).unwrap();
         let made = client.json("POST", "/members/ann/enroll-totp", Some(&json!({}))).unwrap();
         let secret = made["totpSecret"].as_str().unwrap().to_string();
-        Team { broker: Some(broker), client, secret, _folder: folder }
+        Team { broker: Some(broker), client, token, secret, _folder: folder }
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -58,6 +67,18 @@ impl Team {
 
     pub fn post(&self, path: &str, body: &Value) -> Value {
         self.client.json("POST", path, Some(body)).unwrap()
+    }
+
+    /// A new member, and what it does.
+    pub fn member(&self, name: &str, permissions: &[&str]) -> Client {
+        let role = json!({"title": "engineer", "description": ""});
+        let made = self.post("/members", &json!({"name": name, "role": role, "permissions": permissions}));
+        self.as_one(made["token"].as_str().unwrap())
+    }
+
+    /// Whoever has this token.
+    pub fn as_one(&self, token: &str) -> Client {
+        Client::new(self.client.url(), Some(token), &Options::default()).unwrap()
     }
 
     pub fn upload(&self, events: &[Value]) {

@@ -55,10 +55,8 @@ fn sign_in_see_a_trace_grow_sign_out() {
 #[test]
 fn the_team_and_its_objectives() {
     let team = Team::start();
-    team.post(
-        "/members",
-        &json!({"name": "bob", "role": {"title": "engineer", "description": ""}, "permissions": []}),
-    );
+    let bob = team.member("bob", &[]);
+    team.member("cat", &[]);
     let browser = Browser::start();
     team.sign_in(&browser);
     browser.wait("text('.home').includes('bob')");
@@ -88,22 +86,56 @@ fn the_team_and_its_objectives() {
     browser.assert_accessible("an objective");
     browser.run("press('Block')");
     browser.wait("document.querySelector('dialog[open] [name=blockReason]')");
-    browser.run("fill('blockReason', 'No power'); all('dialog[open] button').find(b => b.textContent === 'Block').click()");
+    browser.run("fill('blockReason', 'No power')");
+    browser.confirm("Block");
     browser.wait("text('.state').includes('blocked: No power')");
     browser.run("press('Unblock')");
     browser.wait("text('.state').includes('active')");
+    browser.run("press('Watchers')");
+    browser.wait("document.querySelector('dialog[open] [name=add]')");
+    browser.run("fill('add', 'cat'); fill('remove', 'bob')");
+    browser.confirm("Change");
+    browser.wait("text('.about').includes('watched by cat')");
+    browser.wait("!document.querySelector('dialog[open]')");
+    // What is being typed stays when others say and do something.
+    browser.run("window.input = document.querySelector('.say input'); input.value = 'I am'; input.focus()");
+    let path = format!("/objectives/{}/discuss", id.as_str().unwrap());
+    team.post(&path, &json!({"body": "Who is on it?"}));
+    browser.wait("text('.talk').includes('Who is on it?')");
+    assert_eq!(browser.run("return document.activeElement === input && input.value"), "I am");
+    // What is refused is told, and can be put right.
+    browser.run("press('Watchers')");
+    browser.wait("document.querySelector('dialog[open] [name=add]')");
+    browser.run("fill('add', 'nobody')");
+    browser.confirm("Change");
+    browser.wait("text('dialog[open] .bad').includes('nobody')");
+    browser.confirm("Cancel");
+    browser.complaints();
     browser.run("press('Reassign')");
     browser.wait("document.querySelector('dialog[open] [name=to]')");
-    browser
-        .run("fill('to', 'bob'); all('dialog[open] button').find(b => b.textContent === 'Reassign').click()");
+    browser.run("fill('to', 'bob')");
+    browser.confirm("Reassign");
     browser.wait("text('.about').includes('Assigned to bob')");
     assert_eq!(browser.run("return all('.about button').some(b => b.textContent === 'Complete')"), false);
     browser.run("press('Cancel it')");
     browser.wait("document.querySelector('dialog[open] [name=reason]')");
-    browser.run("fill('reason', 'Not needed'); all('dialog[open] button').find(b => b.textContent === 'Cancel it').click()");
+    browser.run("fill('reason', 'Not needed')");
+    browser.confirm("Cancel it");
     browser.wait("text('.state').includes('cancelled')");
+    assert_eq!(browser.run("return all('.about .tools button').length"), 0, "nothing is left to be done");
     browser.run("location.hash = '#/'");
     browser.wait("text('.home').includes('cancelled (1)')");
+    // What others take up shows itself.
+    let next = json!({"title": "Ship it", "outcome": "It is out", "assignee": "bob"});
+    let next = team.post("/objectives", &next);
+    browser.wait("text('.home').includes('on Ship it')");
+    bob.json(
+        "POST",
+        &format!("/objectives/{}/complete", next["id"].as_str().unwrap()),
+        Some(&json!({"result": "Out"})),
+    )
+    .unwrap();
+    browser.wait("text('.home').includes('done (1)')");
     browser.picture("home");
     for (width, theme) in [(1280, "dark"), (390, "light"), (390, "dark")] {
         browser.size(width, 844);
@@ -137,13 +169,7 @@ fn members_and_devices() {
     );
     // The token works, until another takes its place.
     let token = token.as_str().unwrap();
-    let open = |token: &str| {
-        let options = ac7::client::Options::default();
-        ac7::client::Client::new(team.client.url(), Some(token), &options)
-            .unwrap()
-            .json("GET", "/briefing", None)
-            .is_ok()
-    };
+    let open = |token: &str| team.as_one(token).json("GET", "/briefing", None).is_ok();
     assert!(open(token));
     let of_bob = |name: &str| {
         browser.run_with(
@@ -155,8 +181,13 @@ fn members_and_devices() {
     of_bob("New token");
     assert!(browser.run("return text('dialog[open]')").as_str().unwrap().contains("Every token of bob ends"));
     browser.run("press('Make it')");
-    browser.wait("text('dialog[open] .code').startsWith('ac7_')");
-    assert!(!open(token));
+    let token = {
+        let next =
+            "text('dialog[open] .code').startsWith('ac7_') && text('dialog[open] .code').split(' ')[0]";
+        let next = browser.wait(next);
+        assert!(!open(token) && open(next.as_str().unwrap()));
+        next
+    };
     browser.run("press('Close')");
     of_bob("One-time codes");
     browser.run("press('Make them')");
@@ -165,7 +196,18 @@ fn members_and_devices() {
     browser.run("press('Close')");
     of_bob("Tokens");
     browser.wait("text('dialog[open]').includes('rotate')");
+    browser.confirm("Revoke");
+    browser.wait("text('dialog[open]:last-of-type').includes('locked out at once')");
+    browser.run("all('dialog[open]').at(-1).querySelector('button').click()");
+    browser.wait("!all('dialog[open]').some(d => d.textContent.includes('locked out'))");
+    assert!(!open(token.as_str().unwrap()));
     browser.run("press('Close')");
+    of_bob("Change");
+    assert_eq!(browser.run("return document.querySelector('dialog [name=\"activity.read\"]').checked"), true);
+    browser.run("fill('title', 'reviewer'); document.querySelector('[name=\"activity.read\"]').click()");
+    browser.confirm("Save");
+    browser
+        .wait("text('main').includes('reviewer') && text('main').includes('May work on what is assigned')");
 
     // A device asks; whoever follows its address decides.
     let asked = team.post("/enroll", &json!({"labelHint": "laptop <b>"}));
@@ -180,12 +222,32 @@ fn members_and_devices() {
     browser.wait("text('main').includes('No device waits with the code')");
     let got = team.post("/enroll/poll", &json!({"deviceCode": asked["deviceCode"]}));
     assert!(open(got["token"].as_str().unwrap()) && got["member"]["name"] == "bob");
+    // A device may come with a member of its own.
+    let asked = team.post("/enroll", &json!({"labelHint": "ci"}));
+    browser.run("location.hash = '#/enroll'");
+    browser.wait("text('.code') !== ''");
+    browser.run("press('For a new member')");
+    browser.wait("document.querySelector('dialog[open] [name=name]')?.value === 'ci'");
+    browser.run("fill('title', 'builder')");
+    browser.confirm("Approve");
+    browser.wait("text('main').includes('No device asks')");
+    let got = team.post("/enroll/poll", &json!({"deviceCode": asked["deviceCode"]}));
+    assert_eq!((&got["member"]["name"], &got["member"]["role"]["title"]), (&json!("ci"), &json!("builder")));
+    let token = got["token"].as_str().unwrap();
+    assert!(open(token));
     let asked = team.post("/enroll", &json!({}));
+    browser.run("location.hash = '#/members'");
+    browser.wait("all('.member').length === 3");
+    browser.run("all('.member').at(-1).querySelectorAll('button').forEach(b => b.textContent === 'Remove' && b.click())");
+    browser.wait("text('dialog[open]').includes('Its tokens and sessions end at once')");
+    browser.confirm("Remove");
+    browser.wait("all('.member').length === 2");
+    assert!(!open(token));
     browser.run("location.hash = '#/enroll'");
     browser.wait("text('.code') !== ''");
     browser.run("press('Reject')");
     browser.wait("document.querySelector('dialog[open] [name=reason]')");
-    browser.run("all('dialog[open] button').find(b => b.textContent === 'Reject').click()");
+    browser.confirm("Reject");
     browser.wait("text('main').includes('No device asks')");
     let polled = team.client.json("POST", "/enroll/poll", Some(&json!({"deviceCode": asked["deviceCode"]})));
     assert!(polled.unwrap_err().to_string().contains("400"), "it was rejected");
