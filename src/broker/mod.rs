@@ -253,7 +253,8 @@ impl Broker {
             Keeper::start(uses, editor, team.clone(), log.clone()).map_err(system("start a thread"))?;
         let serving = service.clone();
         let answering: Answering = Arc::new(move |call, body| router::answer(&serving, call, body));
-        let server = Server::start(&answering, WORKERS, &log).map_err(system("open the private socket"))?;
+        let server =
+            Server::start(&answering, &uploads, WORKERS, &log).map_err(system("open the private socket"))?;
         let edge = edge::Config {
             listener,
             tls: certificate.map(|certificate| server_config(certificate)),

@@ -15,6 +15,7 @@ use super::log::Log;
 use super::query::parse_target;
 use super::router::Outcome;
 use super::socket_dir::SocketDir;
+use super::uploads::{BODY, Uploads};
 use crate::sys::random;
 use crate::sys::thread::{self, Joinable};
 
@@ -35,6 +36,7 @@ pub struct Server {
 struct Worker {
     http: Arc<tiny_http::Server>,
     answering: Answering,
+    uploads: Arc<Uploads>,
     stopping: Arc<AtomicBool>,
     log: Log,
     /// Distinguishes the requests of this run of the broker.
@@ -43,11 +45,16 @@ struct Worker {
 }
 
 impl Server {
-    /// Listen on a private socket with so many workers.
+    /// Listen on a private socket with so many workers; large bodies lie in `uploads`.
     ///
     /// # Errors
     /// The socket cannot be made, or there is no thread to be had.
-    pub fn start(answering: &Answering, workers: usize, log: &Log) -> io::Result<Server> {
+    pub fn start(
+        answering: &Answering,
+        uploads: &Arc<Uploads>,
+        workers: usize,
+        log: &Log,
+    ) -> io::Result<Server> {
         let dir = SocketDir::make()?;
         let listener = UnixListener::bind(dir.socket())?;
         let http = tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
@@ -58,6 +65,7 @@ impl Server {
             let worker = Worker {
                 http: http.clone(),
                 answering: answering.clone(),
+                uploads: uploads.clone(),
                 stopping: stopping.clone(),
                 log: log.clone(),
                 run: run.clone(),
@@ -143,12 +151,21 @@ impl Worker {
         let text = |h: &Header| (h.field.to_string(), h.value.to_string());
         let headers = Headers(request.headers().iter().map(text).collect());
         let method = request.method().to_string();
-        // The edge has bounded the body and sent its length.
-        let mut body = Vec::with_capacity(request.body_length().unwrap_or(0));
-        if let Err(e) = request.as_reader().read_to_end(&mut body) {
-            return Outcome::failed(&Failure::Internal(format!("the body did not arrive: {e}")));
-        }
+        let body = match self.body(request, headers.get(BODY)) {
+            Ok(body) => body,
+            Err(e) => return Outcome::failed(&Failure::Internal(format!("the body did not arrive: {e}"))),
+        };
         (self.answering)(&Call { method, path, query, headers }, body)
+    }
+
+    /// The body, `named` if it waits in memory. The edge has bounded it.
+    fn body(&self, request: &mut Request, named: Option<&str>) -> io::Result<Vec<u8>> {
+        if let Some(name) = named {
+            return self.uploads.bodies.take(name).ok_or_else(|| io::Error::other("the edge has lost it"));
+        }
+        let mut body = Vec::with_capacity(request.body_length().unwrap_or(0));
+        request.as_reader().read_to_end(&mut body)?;
+        Ok(body)
     }
 }
 

@@ -1,4 +1,5 @@
-//! Files on their way from the edge to a handler: they lie on the disk meanwhile, so that large ones need no memory.
+//! Bodies on their way from the edge to a handler without going through the private socket: files lie on the disk
+//! meanwhile, so that large ones need no memory; other large bodies stay in the memory where they are.
 use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,27 +10,34 @@ use super::log::Log;
 use crate::store::files::{Content, Files, Upload};
 use crate::sys::random;
 
-/// Field of a request whose body is not in it: under which name it waits.
+/// Field of a request whose body is a file: under which name it waits.
 pub const UPLOAD: &str = "x-ac7-upload";
+/// Field of a request whose body waits in memory.
+pub const BODY: &str = "x-ac7-body";
 
-/// The contents that wait for their handlers.
+/// What the edge has for handlers.
 pub struct Uploads {
     /// `None` for a server that takes none.
     files: Option<Arc<Files>>,
-    waiting: Mutex<HashMap<String, Content>>,
+    pub contents: Waiting<Content>,
+    pub bodies: Waiting<Vec<u8>>,
     log: Log,
 }
 
-/// A content that waits; dropped, it does so no more.
-pub struct Ticket<'a> {
-    uploads: &'a Uploads,
+/// What waits to be fetched, by names that nobody can guess.
+pub struct Waiting<T>(Mutex<HashMap<String, T>>);
+
+/// Something that waits; dropped, it does so no more.
+pub struct Ticket<'a, T> {
+    waiting: &'a Waiting<T>,
     pub name: String,
 }
 
 impl Uploads {
     #[must_use]
     pub fn new(files: Option<Arc<Files>>, log: Log) -> Uploads {
-        Uploads { files, waiting: Mutex::default(), log }
+        let (contents, bodies) = (Waiting(Mutex::default()), Waiting(Mutex::default()));
+        Uploads { files, contents, bodies, log }
     }
 
     /// Begin to take one in.
@@ -48,27 +56,29 @@ impl Uploads {
             _ => (500, "the broker cannot write a file; its log says why"),
         }
     }
+}
 
-    /// Let one wait for its handler.
+impl<T> Waiting<T> {
+    /// Let something wait for its handler.
     #[must_use]
-    pub fn wait(&self, content: Content) -> Ticket<'_> {
+    pub fn wait(&self, what: T) -> Ticket<'_, T> {
         let name = random::hex::<16>();
-        self.lock().insert(name.clone(), content);
-        Ticket { uploads: self, name }
+        self.lock().insert(name.clone(), what);
+        Ticket { waiting: self, name }
     }
 
-    /// The content that waits under a name.
-    pub fn take(&self, name: &str) -> Option<Content> {
+    /// What waits under a name.
+    pub fn take(&self, name: &str) -> Option<T> {
         self.lock().remove(name)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Content>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Ticket<'_> {
+impl<T> Drop for Ticket<'_, T> {
     fn drop(&mut self) {
-        drop(self.uploads.take(&self.name));
+        drop(self.waiting.take(&self.name));
     }
 }

@@ -111,7 +111,9 @@ impl Viewer {
         });
         let hub = Arc::new(Hub::default());
         let poll = Poll::start(readers, hub.clone()).map_err(system("start a thread"))?;
-        let server = Server::start(&answering, WORKERS, log).map_err(system("open the private socket"))?;
+        let uploads = Arc::new(Uploads::new(None, log.clone()));
+        let server =
+            Server::start(&answering, &uploads, WORKERS, log).map_err(system("open the private socket"))?;
         let edge = edge::Config {
             listener,
             tls: None,
@@ -119,7 +121,7 @@ impl Viewer {
             connections: WORKERS,
             bulk: is_bulk,
             upload: |_, _| false,
-            uploads: Arc::new(Uploads::new(None, log.clone())),
+            uploads,
             porter: Box::new(Door),
             hub,
             presence: Arc::new(Presence::default()),

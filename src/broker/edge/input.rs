@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 pub const SMALL: usize = 2 << 10;
 /// The buffer of a connection that carries a body.
 pub const LARGE: usize = 16 << 10;
+/// The buffer of a member's connection that carries a large one.
+pub const LARGEST: usize = 64 << 10;
 
 /// A socket that can give up on a read.
 pub trait Timed {

@@ -3,13 +3,13 @@ use std::io::{self, Write};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::input::{Input, LARGE, SMALL};
+use super::input::{Input, LARGE, LARGEST, SMALL};
 use super::limits::{Budget, Held, Limits};
 use super::stream::FOLLOW;
 use super::wire::Wire;
-use crate::broker::uploads::{Ticket, UPLOAD, Uploads};
+use crate::broker::uploads::{BODY, Ticket, UPLOAD, Uploads};
 use crate::http1::{Fault, Framer, Head, Headers, Length, Part, Start};
-use crate::store::files::Upload;
+use crate::store::files::{Content, Upload};
 
 /// The header fields that go on to the broker; the others stay here.
 const FORWARDED: [&str; 11] = [
@@ -32,14 +32,20 @@ pub struct Request<'a> {
     pub target: String,
     /// Only those in [`FORWARDED`].
     headers: Vec<(String, String)>,
-    body: Vec<u8>,
-    /// Where the body is if it is a file.
-    upload: Option<Ticket<'a>>,
+    body: Sent<'a>,
     /// Whether the client understands chunks (HTTP/1.1).
     pub chunks: bool,
     /// Whether the client wants to go on after the answer.
     pub keep_alive: bool,
     _held: Held<'a>,
+}
+
+/// Where the body of a request is.
+pub enum Sent<'a> {
+    /// It goes to the broker with the request.
+    Along(Vec<u8>),
+    Memory(Ticket<'a, Vec<u8>>),
+    File(Ticket<'a, Content>),
 }
 
 /// Why a request is not served, and the client with it.
@@ -113,6 +119,7 @@ impl<'a> Gate<'a> {
         let mut head: Option<Head> = None;
         let mut most = Most { bytes: 0, beyond: TOO_LARGE, member: false, upload: false };
         let (mut body, mut held, mut length) = (Body::Memory(Vec::new()), self.strangers.hold(), 0);
+        let mut size = SMALL;
         loop {
             let mut rest = input.unread();
             let had = rest.len();
@@ -122,6 +129,7 @@ impl<'a> Gate<'a> {
             match part {
                 Some(Part::Head(found)) => {
                     most = self.check(&found)?;
+                    size = LARGE;
                     deadline = Instant::now() + self.limits.body;
                     if most.upload {
                         deadline += Duration::from_secs((most.bytes / SLOWEST) as u64);
@@ -129,6 +137,14 @@ impl<'a> Gate<'a> {
                         held = self.disk.hold();
                     } else if most.member {
                         held = self.budget.hold();
+                        let announced = match found.length {
+                            Length::Exact(n) => most.bytes.min(usize::try_from(n).unwrap_or(usize::MAX)),
+                            _ => 0,
+                        };
+                        if announced > LARGE {
+                            body = Body::Memory(Vec::with_capacity(announced));
+                            size = LARGEST;
+                        }
                     }
                     if rest.is_empty() && found.length != Length::Exact(0) {
                         go_on(&found, socket)?;
@@ -152,14 +168,14 @@ impl<'a> Gate<'a> {
                 Some(Part::End) => {
                     input.consume(used);
                     let head = head.ok_or(Refusal::from(Fault::NotHttp))?;
-                    let (body, upload) = match body {
-                        Body::Memory(body) => (body, None),
+                    let body = match body {
+                        Body::Memory(body) if body.len() < LARGE => Sent::Along(body),
+                        Body::Memory(body) => Sent::Memory(self.uploads.bodies.wait(body)),
                         Body::Disk(upload) => {
-                            let content = upload.finish().map_err(full)?;
-                            (Vec::new(), Some(self.uploads.wait(content)))
+                            Sent::File(self.uploads.contents.wait(upload.finish().map_err(full)?))
                         }
                     };
-                    return Request::clean(head, body, upload, held).map(Some);
+                    return Request::clean(head, body, held).map(Some);
                 }
                 None => dry = true,
             }
@@ -167,7 +183,6 @@ impl<'a> Gate<'a> {
             if !dry {
                 continue;
             }
-            let size = if head.is_some() { LARGE } else { SMALL };
             match input.fill(size, deadline) {
                 Ok(0) => return Ok(None),
                 Ok(_) if !begun => {
@@ -259,12 +274,7 @@ fn go_on(head: &Head, mut socket: &Wire<'_>) -> Result<(), Refusal> {
 }
 
 impl<'a> Request<'a> {
-    fn clean(
-        head: Head,
-        body: Vec<u8>,
-        upload: Option<Ticket<'a>>,
-        held: Held<'a>,
-    ) -> Result<Request<'a>, Refusal> {
+    fn clean(head: Head, body: Sent<'a>, held: Held<'a>) -> Result<Request<'a>, Refusal> {
         let keep_alive = head.keep_alive();
         let Start::Request { method, target } = head.start else {
             return Err(Fault::NotHttp.into());
@@ -279,16 +289,20 @@ impl<'a> Request<'a> {
         }
         let chunks = head.minor > 0;
         let keep_alive = keep_alive && chunks;
-        Ok(Request { method, target, headers, body, upload, chunks, keep_alive, _held: held })
+        Ok(Request { method, target, headers, body, chunks, keep_alive, _held: held })
     }
 
     /// The request as the broker gets it, `X-AC7-Peer` and `X-AC7-Proto` among its headers: the client's own are not in
     /// [`FORWARDED`].
     #[must_use]
     pub fn head(&self, peer: IpAddr, secure: bool) -> String {
-        let upload = self.upload.as_ref().map(|ticket| format!("{UPLOAD}: {}\r\n", ticket.name));
-        let length = self.body.len();
-        self.common(peer, secure) + &upload.unwrap_or_default() + &format!("Content-Length: {length}\r\n\r\n")
+        let where_to = match &self.body {
+            Sent::Along(_) => String::new(),
+            Sent::Memory(ticket) => format!("{BODY}: {}\r\n", ticket.name),
+            Sent::File(ticket) => format!("{UPLOAD}: {}\r\n", ticket.name),
+        };
+        let length = self.body().len();
+        self.common(peer, secure) + &where_to + &format!("Content-Length: {length}\r\n\r\n")
     }
 
     /// The same request once more, for what comes after `last` in a stream; without a body.
@@ -306,9 +320,12 @@ impl<'a> Request<'a> {
         out + &format!("X-AC7-Peer: {}\r\nX-AC7-Proto: {proto}\r\n", peer.to_canonical())
     }
 
-    /// The body.
+    /// The body, as far as it goes with the head.
     #[must_use]
     pub fn body(&self) -> &[u8] {
-        &self.body
+        match &self.body {
+            Sent::Along(body) => body,
+            Sent::Memory(_) | Sent::File(_) => &[],
+        }
     }
 }

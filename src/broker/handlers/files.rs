@@ -180,7 +180,7 @@ fn must_have_home(at: &Authorized<'_>, path: &FsPath) -> Result<(), Failure> {
 fn content(at: &Authorized<'_>) -> Result<Content, Failure> {
     if let Some(name) = at.call.headers.get(UPLOAD) {
         let lost = || Failure::Internal("the edge lost a file".to_string());
-        return at.service.uploads.take(name).ok_or_else(lost);
+        return at.service.uploads.contents.take(name).ok_or_else(lost);
     }
     let stored = at.service.uploads.begin().and_then(|mut upload| {
         upload.put(&at.body)?;
