@@ -2,11 +2,12 @@
 //! database.
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ring::digest::{Context, SHA256};
 
 use super::facts::{self, Facts};
+use super::lately::{Hashed, Lately, Past, Remembered};
 use super::skeleton::{self, Control};
 use super::sound::{MAX_DEPTH, parse};
 use super::split;
@@ -23,7 +24,10 @@ pub(super) type Hash = [u8; 32];
 
 /// Reads uploads. One is enough for all threads: it remembers which pieces it has checked, so that what a
 /// conversation repeats is hashed and no more.
-pub struct Parser(Mutex<Memory>);
+pub struct Parser {
+    memory: Mutex<Memory>,
+    lately: Lately,
+}
 
 struct Memory {
     /// By what a piece was checked as, since a good tool is not a good block.
@@ -75,7 +79,7 @@ impl Piece {
 }
 
 /// A step of a chain; `lead` and `block` count the batch's pieces.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Step {
     pub lead: u32,
     pub block: u32,
@@ -124,7 +128,8 @@ impl Parser {
     /// A parser that remembers nothing yet.
     #[must_use]
     pub fn new() -> Parser {
-        Parser(Mutex::new(Memory { checked: Recent::new(REMEMBERED), packer: Packer::new() }))
+        let memory = Memory { checked: Recent::new(REMEMBERED), packer: Packer::new() };
+        Parser { memory: Mutex::new(memory), lately: Lately::default() }
     }
 
     /// Read the body of an upload, `{"events": […]}`; it may hold any number of events, also none.
@@ -155,9 +160,11 @@ impl Parser {
     }
 
     fn text(&self, text: String) -> Result<Batch, Invalid> {
-        let found = walk::find(&text)?;
+        let lately = self.lately.calls();
+        let found = walk::find(&text, &lately)?;
         let mut pieces = Pieces {
             text: &text,
+            lately: &lately,
             known: HashMap::new(),
             leads: Vec::new(),
             before: Default::default(),
@@ -167,8 +174,11 @@ impl Parser {
         for seen in found {
             split.push(pieces.split(seen));
         }
+        let past = split.last().and_then(|last| pieces.past(&last.seen));
+        let goes_on = |split: &Split| split.seen.lists[List::Messages as usize].as_ref()?.lately;
+        let goes_on_from = split.iter().find_map(goes_on).map(|i| &lately[i]);
         let mut pieces = pieces.list;
-        let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let events = split
             .into_iter()
             .enumerate()
@@ -180,6 +190,9 @@ impl Parser {
             })
             .collect::<Result<_, _>>()?;
         drop(memory);
+        if let Some(past) = past {
+            self.lately.put(past, goes_on_from);
+        }
         Ok(Batch { text, pieces, events })
     }
 }
@@ -194,6 +207,7 @@ struct Split {
 /// The pieces of a batch, each once.
 struct Pieces<'t> {
     text: &'t str,
+    lately: &'t [Arc<Past>],
     known: HashMap<Hash, u32>,
     /// Leads of which a conversation has a handful: found without hashing.
     leads: Vec<(&'t str, u32)>,
@@ -207,6 +221,21 @@ struct Known {
     span: Span,
     cut: Option<Span>,
     piece: u32,
+    /// The piece of what leads to it.
+    lead: u32,
+}
+
+impl Known {
+    /// The same at another place.
+    fn moved(&self, span: Span) -> Known {
+        Known { span, cut: moved(self.cut, self.span, span), ..*self }
+    }
+}
+
+/// What is cut out of a block that has moved.
+fn moved(cut: Option<Span>, from: Span, to: Span) -> Option<Span> {
+    let moved = |at: u32| at - from.start + to.start;
+    cut.map(|cut| Span { start: moved(cut.start), end: moved(cut.end) })
 }
 
 impl Pieces<'_> {
@@ -219,6 +248,10 @@ impl Pieces<'_> {
         }
         let mut key = [0; 32];
         key.copy_from_slice(hash.finish().as_ref());
+        self.hashed(key, span, cut)
+    }
+
+    fn hashed(&mut self, key: Hash, span: Span, cut: Option<Span>) -> u32 {
         *self.known.entry(key).or_insert_with(|| {
             self.list.push(Piece { hash: key, span, cut, packed: None, checked: 0 });
             self.list.len() as u32 - 1
@@ -237,18 +270,40 @@ impl Pieces<'_> {
         piece
     }
 
+    /// A block of another upload and its lead, at their places in this one.
+    fn remembered(&mut self, past: &Hashed, span: Span, lead: Span) -> Known {
+        let cut = moved(past.cut, past.span, span);
+        let lead = self.hashed(past.lead, lead, None);
+        Known { span, cut, piece: self.hashed(past.block, span, cut), lead }
+    }
+
+    /// What to remember of the last event.
+    fn past(&self, seen: &Seen) -> Option<Past> {
+        let hash = |piece: u32| self.list[piece as usize].hash;
+        let mut past = Past::default();
+        for list in [List::Tools, List::Messages] {
+            let Some(listed) = &seen.lists[list as usize] else { continue };
+            let hashed =
+                |k: &Known| Hashed { span: k.span, cut: k.cut, block: hash(k.piece), lead: hash(k.lead) };
+            past.lists[list as usize] = Some(Remembered {
+                text: listed.span.of(self.text).to_string(),
+                listed: listed.clone(),
+                blocks: self.before[list as usize].iter().map(hashed).collect(),
+            });
+        }
+        (seen.fault.is_none() && past.lists.iter().any(Option::is_some)).then_some(past)
+    }
+
     /// A block's piece; `before` stood at its place in the event before.
-    fn block(&mut self, list: List, span: Span, before: Option<&Known>) -> Known {
+    fn block(&mut self, list: List, span: Span, lead: u32, before: Option<&Known>) -> Known {
         if let Some(same) = before.filter(|b| b.span.of(self.text) == span.of(self.text)) {
-            let moved = |at: u32| at - same.span.start + span.start;
-            let cut = same.cut.map(|cut| Span { start: moved(cut.start), end: moved(cut.end) });
-            return Known { span, cut, piece: same.piece };
+            return Known { lead, ..same.moved(span) };
         }
         let cut = match list {
             List::System => None,
             _ => skeleton::control(span.of(self.text), span.start as usize),
         };
-        Known { span, cut, piece: self.add(span, cut) }
+        Known { span, cut, piece: self.add(span, cut), lead }
     }
 
     fn split(&mut self, mut seen: Seen) -> Split {
@@ -263,13 +318,22 @@ impl Pieces<'_> {
         let lists = List::ALL.map(|list| {
             let Some(listed) = &seen.lists[list as usize] else { return Vec::new() };
             let before = std::mem::take(&mut self.before[list as usize]);
+            let past = listed.lately.and_then(|i| self.lately[i].list(list));
             let mut end = listed.span.start;
             let mut steps = Vec::with_capacity(listed.blocks.len());
             for (ordinal, spot) in listed.blocks.iter().enumerate() {
-                let lead = self.lead(Span { start: end, end: spot.span.start });
-                let known = self.block(list, spot.span, before.get(ordinal));
+                let lead = Span { start: end, end: spot.span.start };
+                let past = past.and_then(|past| past.blocks.get(ordinal));
+                let known = match (past, before.get(ordinal)) {
+                    (Some(past), _) if ordinal < listed.same => self.remembered(past, spot.span, lead),
+                    (None, Some(same)) if ordinal < listed.same => same.moved(spot.span),
+                    (_, before) => {
+                        let lead = self.lead(lead);
+                        self.block(list, spot.span, lead, before)
+                    }
+                };
                 controls.extend(known.cut.map(|span| Control { list, ordinal, span }));
-                steps.push(Step { lead, block: known.piece, message: spot.message });
+                steps.push(Step { lead: known.lead, block: known.piece, message: spot.message });
                 end = spot.span.end;
                 self.before[list as usize].push(known);
             }

@@ -12,6 +12,7 @@ mod batch;
 mod brief;
 mod check;
 mod facts;
+mod lately;
 mod prune;
 mod query;
 mod read;

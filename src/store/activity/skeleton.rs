@@ -7,9 +7,9 @@
 //!
 //! At the end of the skeleton stand the controls that were taken out of blocks, each as U+0005, list number,
 //! position of the block in the list, position in the block, and the text that goes there.
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
-use serde_core::de::{Deserializer, MapAccess, Visitor};
+use serde_core::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::walk::{List, Listed, Seen, Span};
@@ -146,7 +146,7 @@ struct Moving<'t>(&'t str);
 impl<'de> Visitor<'de> for Moving<'de> {
     type Value = Option<(usize, usize)>;
 
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
@@ -154,7 +154,7 @@ impl<'de> Visitor<'de> for Moving<'de> {
         let offset = |borrowed: &str| borrowed.as_ptr() as usize - self.0.as_ptr() as usize;
         // Where the value before ended, and where the first member is if it was the one and takes the comma after it.
         let (mut before, mut first, mut found) = (None, None, None);
-        while let Some(key) = map.next_key_seed(super::walk::Key)? {
+        while let Some(key) = map.next_key_seed(Key)? {
             if let (Some(from), Some(next)) = (first.take(), key) {
                 found = Some((from, offset(next) - 1));
             }
@@ -169,6 +169,33 @@ impl<'de> Visitor<'de> for Moving<'de> {
             before = Some(end);
         }
         Ok(found)
+    }
+}
+
+/// A member's name, where it stands in the text as it is; `None` for one with escapes, which is none of ours.
+struct Key;
+
+impl<'de> DeserializeSeed<'de> for Key {
+    type Value = Option<&'de str>;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Self::Value, D::Error> {
+        json.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Key {
+    type Value = Option<&'de str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Self::Value, E> {
+        Ok(Some(name))
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+        Ok(None)
     }
 }
 

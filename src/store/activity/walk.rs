@@ -1,14 +1,14 @@
 //! One pass over an upload that finds where the pieces are, without copying or building any of them.
 //!
-//! serde_json checks the syntax; what is not on the way to a block is skipped over. serde_json does not say where in
-//! the text it stands, but everything it lends (keys, raw values) points into the text, and what lies between is
-//! only white space, `,`, `:` and brackets.
-use std::fmt;
+//! What is on the way to a block is gone through here; every other value, and every name, is serde_json's to check and
+//! to skip over. Calls repeat the conversation: what a list has in common with that of a call before is compared and
+//! no more.
+use std::sync::Arc;
 
-use serde_core::Deserialize;
-use serde_core::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_core::de::IgnoredAny;
 use serde_json::value::RawValue;
 
+use super::lately::Past;
 use super::sound::{MAX_DEPTH, parse};
 use crate::activity::Invalid;
 
@@ -71,6 +71,18 @@ pub(super) struct Spot {
 pub(super) struct Listed {
     pub span: Span,
     pub blocks: Vec<Spot>,
+    /// So many of the first blocks, and all around them, are those of the event before, or of a call of another
+    /// upload: which of them.
+    pub same: usize,
+    pub lately: Option<usize>,
+    elements: Vec<Element>,
+}
+
+/// An element of a list: where it ends, and how many blocks there are up to here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Element {
+    end: u32,
+    blocks: u32,
 }
 
 /// An event: the whole value, its lists, and what is wrong with the messages around the blocks.
@@ -84,21 +96,25 @@ pub(super) struct Seen {
     pub fault: Option<Invalid>,
 }
 
-/// Find the events of an upload `{"events": […]}`.
+/// Find the events of an upload `{"events": […]}`; `lately` are calls that the first may go on from.
 ///
 /// # Errors
 /// The text is not JSON, or there is no such list.
-pub(super) fn find(text: &str) -> Result<Vec<Seen>, Invalid> {
+pub(super) fn find(text: &str, lately: &[Arc<Past>]) -> Result<Vec<Seen>, Invalid> {
     let whole = |message: String| Invalid { path: String::new(), message };
     if u32::try_from(text.len()).is_err() {
         return Err(whole("is larger than 4 GB".into()));
     }
-    let mut finder = Finder { text, ..Finder::default() };
-    let mut json = serde_json::Deserializer::from_str(text);
-    let walk = Walk { at: Place::Upload, after: 0, finder: &mut finder };
-    walk.deserialize(&mut json)
-        .and_then(|_| json.end())
-        .map_err(|e| whole(format!("is not the JSON of an upload: {e}")))?;
+    let mut finder = Finder { text, lately, ..Finder::default() };
+    match finder.value(Place::Upload) {
+        Ok(()) if finder.next().is_none() => {}
+        _ => {
+            // Where and why is told by who reads the whole of it.
+            let why = serde_json::from_str::<IgnoredAny>(text).err();
+            let why = why.map_or_else(|| "unknown syntax".to_string(), |e| e.to_string());
+            return Err(whole(format!("is not the JSON of an upload: {why}")));
+        }
+    }
     finder
         .events
         .ok_or_else(|| Invalid { path: "events".into(), message: "is missing or not an array".into() })
@@ -171,9 +187,15 @@ impl Place {
     }
 }
 
+/// The text is not JSON.
+struct Unsound;
+
 #[derive(Default)]
 struct Finder<'t> {
     text: &'t str,
+    lately: &'t [Arc<Past>],
+    /// Everything before it has been read.
+    at: usize,
     events: Option<Vec<Seen>>,
     now: Seen,
     list: Listed,
@@ -183,19 +205,133 @@ struct Finder<'t> {
 }
 
 impl Finder<'_> {
-    /// Where a value begins of which everything before `from` has been read.
-    fn begin(&self, from: usize) -> usize {
-        let skip = |b: &u8| matches!(b, b' ' | b'\n' | b'\r' | b'\t' | b',' | b':');
-        from + self.text.as_bytes()[from..].iter().take_while(|b| skip(b)).count()
+    /// The next byte that is not white space, which is passed.
+    fn next(&mut self) -> Option<u8> {
+        let rest = &self.text.as_bytes()[self.at..];
+        self.at += rest.iter().take_while(|b| matches!(b, b' ' | b'\n' | b'\r' | b'\t')).count();
+        self.text.as_bytes().get(self.at).copied()
     }
 
-    /// Where the bracket is passed that closes what ends at `from`.
-    fn close(&self, from: usize) -> usize {
-        (self.begin(from) + 1).min(self.text.len())
+    /// Read the value at `place`.
+    fn value(&mut self, place: Place) -> Result<(), Unsound> {
+        let first = self.next().ok_or(Unsound)?;
+        if !place.enters(first) {
+            let span = self.skip()?;
+            self.skipped(place, span);
+            return Ok(());
+        }
+        let start = self.at;
+        self.enter(place);
+        self.at += 1;
+        match first {
+            b'{' => self.members(place)?,
+            _ => self.elements(place)?,
+        }
+        self.leave(place, Span::new(start, self.at));
+        Ok(())
     }
 
-    fn offset(&self, borrowed: &str) -> usize {
-        borrowed.as_ptr() as usize - self.text.as_ptr() as usize
+    /// Read an object from behind its bracket on.
+    fn members(&mut self, place: Place) -> Result<(), Unsound> {
+        let mut first = true;
+        while self.more(first, b'}')? {
+            first = false;
+            if self.next() != Some(b'"') {
+                return Err(Unsound);
+            }
+            let name = self.skip()?.of(self.text);
+            if self.next() != Some(b':') {
+                return Err(Unsound);
+            }
+            self.at += 1;
+            // A name with escapes is none of ours.
+            match place.member(&name[1..name.len() - 1]) {
+                Some(place) => self.value(place)?,
+                None => _ = self.skip()?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Read an array from behind its bracket on.
+    fn elements(&mut self, place: Place) -> Result<(), Unsound> {
+        let element = place.element().ok_or(Unsound)?;
+        let mut first = true;
+        if let Place::Items(list) = place {
+            first = !self.repeat(list);
+        }
+        while self.more(first, b']')? {
+            first = false;
+            self.value(element)?;
+            if let Place::Items(_) = place {
+                let (end, blocks) = (self.at as u32, self.list.blocks.len() as u32);
+                self.list.elements.push(Element { end, blocks });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a member or an element follows; a comma, or what closes the list, is passed.
+    fn more(&mut self, first: bool, close: u8) -> Result<bool, Unsound> {
+        match self.next() {
+            Some(byte) if byte == close => {
+                self.at += 1;
+                Ok(false)
+            }
+            Some(b',') if !first => {
+                self.at += 1;
+                Ok(true)
+            }
+            Some(_) if first => Ok(true),
+            _ => Err(Unsound),
+        }
+    }
+
+    /// Skip over the next value.
+    fn skip(&mut self) -> Result<Span, Unsound> {
+        let mut values = serde_json::Deserializer::from_str(&self.text[self.at..]).into_iter::<&RawValue>();
+        let Some(Ok(raw)) = values.next() else { return Err(Unsound) };
+        self.at += values.byte_offset();
+        Ok(Span::new(self.at - raw.get().len(), self.at))
+    }
+
+    /// Pass the elements that the list has in common with that of the call before; whether there are any.
+    fn repeat(&mut self, list: List) -> bool {
+        let start = self.at - 1;
+        let here = &self.text.as_bytes()[start..];
+        let event =
+            self.events.as_ref().and_then(|events| events.last()).filter(|event| event.fault.is_none());
+        let event = event.and_then(|event| event.lists[list as usize].as_ref());
+        let lately = self.lately;
+        let past = |i: usize| {
+            let past = lately[i].list(list)?;
+            Some((common(past.text.as_bytes(), here), &past.listed, Some(i)))
+        };
+        let best = match event {
+            Some(listed) => Some((common(listed.span.of(self.text).as_bytes(), here), listed, None)),
+            None => (0..lately.len()).filter_map(past).max_by_key(|(common, ..)| *common),
+        };
+        let Some((common, before, lately)) = best else { return false };
+        // What follows an element must be the same too: a number might go on.
+        let from = before.span.start;
+        let count = before.elements.partition_point(|e| ((e.end - from) as usize) < common);
+        let Some(last) = before.elements[..count].last() else { return false };
+        let moved = |at: u32| at - from + start as u32;
+        let spot = |spot: &Spot| {
+            let span = Span { start: moved(spot.span.start), end: moved(spot.span.end) };
+            Spot { span, ..*spot }
+        };
+        let same = last.blocks as usize;
+        let end = moved(last.end) as usize;
+        self.list.blocks = before.blocks[..same].iter().map(spot).collect();
+        self.list.elements =
+            before.elements[..count].iter().map(|e| Element { end: moved(e.end), ..*e }).collect();
+        (self.list.same, self.list.lately) = (same, lately);
+        self.at = end;
+        if list != List::Tools {
+            self.message = count as u32;
+        }
+        true
     }
 
     fn fault(&mut self, list: List, member: &str, message: &str) {
@@ -222,7 +358,7 @@ impl Finder<'_> {
             }
             Place::Events => _ = self.events.get_or_insert_default(),
             Place::Items(list) => {
-                let listed = Listed { span, blocks: std::mem::take(&mut self.list.blocks) };
+                let listed = Listed { span, ..std::mem::take(&mut self.list) };
                 // A repeated member stays in the skeleton.
                 self.now.lists[list as usize].get_or_insert(listed);
             }
@@ -246,7 +382,7 @@ impl Finder<'_> {
         match at {
             Place::Event => self.events.get_or_insert_default().push(Seen { span, ..Seen::default() }),
             Place::System if raw.starts_with('"') => {
-                let whole = Listed { span, blocks: Vec::new() };
+                let whole = Listed { span, ..Listed::default() };
                 self.now.lists[List::System as usize].get_or_insert(whole);
             }
             Place::Parts => self.now.parts = Some(span),
@@ -263,93 +399,16 @@ impl Finder<'_> {
     }
 }
 
+/// How many bytes two texts have in common from their beginnings on.
+fn common(a: &[u8], b: &[u8]) -> usize {
+    const STEP: usize = 256;
+    let same = |(a, b): &(&[u8], &[u8])| a == b;
+    let steps = a.chunks_exact(STEP).zip(b.chunks_exact(STEP)).take_while(same).count();
+    let rest = steps * STEP;
+    rest + a[rest..].iter().zip(&b[rest..]).take_while(|(a, b)| a == b).count()
+}
+
 /// Whether a value can be read back: skipping over one leaves lone surrogates and huge numbers unnoticed.
 fn sound(raw: &str) -> bool {
     matches!(raw, r#""user""# | r#""assistant""#) || parse(raw, MAX_DEPTH - 5).is_ok()
-}
-
-/// A value at a place; everything before `after` has been read. Gives where the value ends.
-struct Walk<'a, 't> {
-    at: Place,
-    after: usize,
-    finder: &'a mut Finder<'t>,
-}
-
-impl<'de> DeserializeSeed<'de> for Walk<'_, 'de> {
-    type Value = usize;
-
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<usize, D::Error> {
-        let start = self.finder.begin(self.after);
-        let first = self.finder.text.as_bytes().get(start).copied().unwrap_or_default();
-        if self.at.enters(first) {
-            let (at, finder) = (self.at, self.finder);
-            finder.enter(at);
-            let end = json.deserialize_any(Walk { at, after: start + 1, finder: &mut *finder })?;
-            finder.leave(at, Span::new(start, end));
-            return Ok(end);
-        }
-        let raw = <&RawValue>::deserialize(json)?.get();
-        let start = self.finder.offset(raw);
-        self.finder.skipped(self.at, Span::new(start, start + raw.len()));
-        Ok(start + raw.len())
-    }
-}
-
-impl<'de> Visitor<'de> for Walk<'_, 'de> {
-    type Value = usize;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object or an array")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<usize, A::Error> {
-        let mut end = self.after;
-        while let Some(key) = map.next_key_seed(Key)? {
-            // A name with escapes is none of ours.
-            if let Some(place) = self.at.member(key.unwrap_or("\\")) {
-                let after = key.map_or(end, |key| self.finder.offset(key) + key.len() + 1);
-                end = map.next_value_seed(Walk { at: place, after, finder: &mut *self.finder })?;
-            } else {
-                let raw = map.next_value::<&RawValue>()?.get();
-                end = self.finder.offset(raw) + raw.len();
-            }
-        }
-        Ok(self.finder.close(end))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<usize, A::Error> {
-        let mut end = self.after;
-        let at = self.at.element().ok_or_else(|| A::Error::custom("unexpected array"))?;
-        while let Some(next) = seq.next_element_seed(Walk { at, after: end, finder: &mut *self.finder })? {
-            end = next;
-        }
-        Ok(self.finder.close(end))
-    }
-}
-
-/// A member's name, where it stands in the text as it is; `None` for one with escapes, which is none of ours.
-pub(super) struct Key;
-
-impl<'de> DeserializeSeed<'de> for Key {
-    type Value = Option<&'de str>;
-
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Self::Value, D::Error> {
-        json.deserialize_str(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Key {
-    type Value = Option<&'de str>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a name")
-    }
-
-    fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Self::Value, E> {
-        Ok(Some(name))
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
-        Ok(None)
-    }
 }

@@ -3,7 +3,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension, Statement, Transaction, TransactionBehavior, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::batch::{Batch, Hash, Parsed, Step};
 use super::facts::integer;
@@ -149,7 +149,7 @@ impl Refs {
     }
 
     fn flush(&mut self, tx: &Transaction<'_>, table: &str) -> Result<(), Fault> {
-        let mut update = tx.prepare(&format!("UPDATE {table} SET refs = refs + ? WHERE id = ?"))?;
+        let mut update = tx.prepare_cached(&format!("UPDATE {table} SET refs = refs + ? WHERE id = ?"))?;
         // Ascending: neighbours share a page.
         let mut changes: Vec<_> = self.0.drain().collect();
         changes.sort_unstable();
@@ -158,6 +158,15 @@ impl Refs {
         }
         Ok(())
     }
+}
+
+/// What is known of an upload so far.
+struct Known<'b> {
+    /// By piece.
+    blocks: Vec<Option<i64>>,
+    before: Option<&'b Parsed>,
+    /// By list, the nodes of the event before; as many as it has steps.
+    chains: [Vec<i64>; 4],
 }
 
 /// One transaction's statements and counts.
@@ -169,12 +178,12 @@ struct Writer<'t> {
     word_refs: Refs,
     block_refs: Refs,
     node_refs: Refs,
-    find_block: Statement<'t>,
-    new_block: Statement<'t>,
-    new_key: Statement<'t>,
-    find_node: Statement<'t>,
-    new_node: Statement<'t>,
-    new_row: Statement<'t>,
+    find_block: CachedStatement<'t>,
+    new_block: CachedStatement<'t>,
+    new_key: CachedStatement<'t>,
+    find_node: CachedStatement<'t>,
+    new_node: CachedStatement<'t>,
+    new_row: CachedStatement<'t>,
 }
 
 impl<'t> Writer<'t> {
@@ -187,14 +196,14 @@ impl<'t> Writer<'t> {
             word_refs: Refs::default(),
             block_refs: Refs::default(),
             node_refs: Refs::default(),
-            find_block: tx.prepare("SELECT block FROM block_key WHERE hash = ?")?,
-            new_block: tx.prepare("INSERT INTO block (refs, size, data) VALUES (0, ?, ?)")?,
-            new_key: tx.prepare("INSERT INTO block_key VALUES (?, ?)")?,
-            find_node: tx.prepare("SELECT id FROM node WHERE parent = ? AND block = ? AND lead = ?")?,
-            new_node: tx.prepare(
+            find_block: tx.prepare_cached("SELECT block FROM block_key WHERE hash = ?")?,
+            new_block: tx.prepare_cached("INSERT INTO block (refs, size, data) VALUES (0, ?, ?)")?,
+            new_key: tx.prepare_cached("INSERT INTO block_key VALUES (?, ?)")?,
+            find_node: tx.prepare_cached("SELECT id FROM node WHERE parent = ? AND block = ? AND lead = ?")?,
+            new_node: tx.prepare_cached(
                 "INSERT INTO node (parent, block, lead, message, refs) VALUES (?, ?, ?, ?, 0)",
             )?,
-            new_row: tx.prepare(
+            new_row: tx.prepare_cached(
                 "INSERT INTO activity (member, ts, created_at, kind, provider, session, objective, model, duration,
                  status, failed, tools, input, output, cache_creation, cache_read, size, added, system, offered,
                  messages, answer, skeleton_size, skeleton)
@@ -218,27 +227,27 @@ impl<'t> Writer<'t> {
             let row = params![member, key, integer(self.now_ms), integer(accepted)];
             self.tx.execute("REPLACE INTO upload VALUES (?, ?, ?, ?)", row)?;
         }
-        let mut blocks = vec![None; batch.pieces.len()];
-        let ids = batch
-            .events
-            .iter()
-            .map(|event| self.event(member, batch, event, &mut blocks))
-            .collect::<Result<_, _>>()?;
+        let mut known =
+            Known { blocks: vec![None; batch.pieces.len()], before: None, chains: Default::default() };
+        let mut ids = Vec::with_capacity(batch.len());
+        for event in &batch.events {
+            ids.push(self.event(member, batch, event, &mut known)?);
+            known.before = Some(event);
+        }
         Ok(Appended { accepted, ids, replayed: false })
     }
 
-    fn event(
+    fn event<'b>(
         &mut self,
         member: &str,
-        batch: &Batch,
-        event: &Parsed,
-        blocks: &mut [Option<i64>],
+        batch: &'b Batch,
+        event: &'b Parsed,
+        known: &mut Known<'b>,
     ) -> Result<i64, Fault> {
         let mut added = ROW_BYTES + event.skeleton.len() as i64;
         let mut heads = [0; 4];
         for list in List::ALL {
-            heads[list as usize] =
-                self.chain(batch, &event.lists[list as usize], list, blocks, &mut added)?;
+            heads[list as usize] = self.chain(batch, &event.lists[list as usize], list, known, &mut added)?;
         }
         let facts = &event.facts;
         let member = self.word(member)?;
@@ -282,15 +291,25 @@ impl<'t> Writer<'t> {
         batch: &Batch,
         steps: &[Step],
         list: List,
-        blocks: &mut [Option<i64>],
+        known: &mut Known<'_>,
         added: &mut i64,
     ) -> Result<i64, Fault> {
-        let mut head = 0;
-        for i in 0..steps.len() {
-            let step = if list == List::System { steps[steps.len() - 1 - i] } else { steps[i] };
-            let lead = self.block(batch, step.lead, blocks, added)?;
-            let block = self.block(batch, step.block, blocks, added)?;
+        // From its beginning on it is mostly the chain of the event before.
+        let before = known.before.map_or(&[][..], |event| &event.lists[list as usize]);
+        let backwards = list == List::System;
+        let mut same = 0;
+        if !backwards {
+            same = steps.iter().zip(before).take_while(|(a, b)| a == b).count();
+        }
+        let chain = &mut known.chains[list as usize];
+        chain.truncate(same);
+        let mut head = chain.last().copied().unwrap_or_default();
+        for i in same..steps.len() {
+            let step = if backwards { steps[steps.len() - 1 - i] } else { steps[i] };
+            let lead = self.block(batch, step.lead, &mut known.blocks, added)?;
+            let block = self.block(batch, step.block, &mut known.blocks, added)?;
             head = self.node(head, lead, block, step.message, added)?;
+            chain.push(head);
         }
         if head != 0 {
             self.node_refs.add(head);
