@@ -48,7 +48,8 @@ demo:
 	$(CARGO) build --locked --bin ac7 --example mock-upstream
 	tests/demo.sh "$(TARGET)/debug"
 
-# Speed against a bare relay, and storage against bare SQLite. Peers: see tests/bench/bench.rs.
+# Speed against a bare relay, storage against bare SQLite, and the page in a browser where there is one. Peers: see
+# tests/bench/bench.rs.
 bench: all
 	RUSTFLAGS="$${RUSTFLAGS:-} $(REMAP)" $(CARGO) build --release --locked --examples
 	status=0; \
@@ -57,6 +58,9 @@ bench: all
 	for what in broker fanout; do \
 	  "$(TARGET)/release/examples/bench" $$what "$(TARGET)/release/ac7" $${QUICK:+--quick} || status=1; \
 	done; \
+	if command -v chromedriver >/dev/null; then \
+	  RUSTFLAGS="$${RUSTFLAGS:-} $(REMAP)" $(CARGO) test --release --locked --test web figures -- --nocapture || status=1; \
+	else echo "the page is not measured: there is no chromedriver"; fi; \
 	exit $$status
 
 install:

@@ -2,12 +2,7 @@
 import {line} from './text.js';
 
 // A row's facts: what the list, the chart and the totals need of it; made once.
-const known = new WeakMap();
-export const facts = row => {
-  let found = known.get(row);
-  if (!found) known.set(row, found = row.event.kind === 'llm_exchange' ? callFacts(row) : otherFacts(row));
-  return found;
-};
+export const facts = row => row.facts ??= row.event.kind === 'llm_exchange' ? callFacts(row) : otherFacts(row);
 
 const common = (row, kind) => {
   const {event} = row, entry = event.entry || {};
@@ -70,10 +65,10 @@ const callFacts = row => {
   const brief = event.brief || {continues: null, earlier: 0, messages: request.messages.length, tools: request.tools?.length || 0};
   const all = request.messages, news = all.length === brief.messages ? all.slice(brief.earlier) : all;
   const why = trouble(entry), use = usage(entry), first = entry.firstTokenAt;
-  const f = {...common(row, 'call'), agent: entry.session?.agentId, parent: entry.session?.parentAgentId,
+  const f = Object.assign(common(row, 'call'), {agent: entry.session?.agentId, parent: entry.session?.parentAgentId,
     model: request.model, served: entry.servedModel, status: response?.status, stop: response?.stopReason,
     failed: !!why, why, use, ms: event.duration, ttft: first == null ? null : Math.max(0, first - entry.startedAt),
-    cost: brief.cost, brief, cut: entry.truncated, ask: '', told: ''};
+    cost: brief.cost, brief, cut: entry.truncated, ask: '', told: ''});
   f.rate = use && f.ttft != null && f.ms > f.ttft ? Math.round(use.out * 1000 / (f.ms - f.ttft)) : null;
   for (const {role, content} of news) {
     const results = content.filter(b => b.type === 'tool_result');

@@ -44,25 +44,27 @@ export const httpSource = () => ({
 // Of a page that carries its data: texts and steps of lists stand in it once. See src/cli/export/pack.rs.
 export const fileSource = data => {
   const text = s => s[0] !== '@' ? s : s[1] === '@' ? s.slice(1) : data.strings[s.slice(1)];
-  const unpack = v => typeof v === 'string' ? text(v) : Array.isArray(v) ? v.map(unpack)
-    : v && typeof v === 'object' ? Object.fromEntries(Object.entries(v).map(([name, one]) => [name, unpack(one)])) : v;
+  // In place, and once: steps are shared.
+  const unpack = v => {
+    if (typeof v === 'string') return text(v);
+    if (v && typeof v === 'object') for (const name in v) v[name] = unpack(v[name]);
+    return v;
+  };
+  unpack(data.items);
   // The last items of a list, all of them unless told how many.
   const list = (head, most = Infinity) => {
     const items = [];
-    for (let at = head; at && items.length < most; at = data.parents[at]) items.push(unpack(data.items[at]));
+    for (let at = head; at && items.length < most; at = data.parents[at]) items.push(data.items[at]);
     return items.reverse();
   };
   const open = (row, whole) => {
-    const event = unpack(row.event), request = event.entry?.request;
-    if (request) {
-      const {brief} = event;
-      request.messages = list(request.messages, whole ? Infinity : brief.messages - brief.earlier);
-      request.tools = request.tools == null ? null : whole ? list(request.tools) : [];
-      request.system = request.system == null ? null : whole ? list(request.system).join('\n') : '';
-    }
-    return {...row, event};
+    const {event} = row, {entry} = event, request = entry?.request;
+    if (!request) return row;
+    const {brief} = event, messages = list(request.messages, whole ? Infinity : brief.messages - brief.earlier);
+    const tools = request.tools == null ? null : whole ? list(request.tools) : [], system = request.system == null ? null : whole ? list(request.system).join('\n') : '';
+    return {...row, event: {...event, entry: {...entry, request: {...request, messages, tools, system}}}};
   };
-  const rows = data.rows.map(row => open(row, false));
+  const rows = unpack(data.rows).map(row => open(row, false));
   const whole = id => open(data.rows.find(row => row.id === id), true);
   const glob = pattern => new RegExp(`^${pattern.replace(/[.+^${}()|\\]/g, '\\$&').replace(/\*/g, '.*').replace(/\?/g, '.')}$`);
   const fits = (row, q) => {

@@ -4,8 +4,11 @@
 // C0 but tab and newline, DEL, C1, directions, invisible joiners and fillers, tags.
 const HIDDEN = /(\r(?!\n)|[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u061c\u115f\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\ufff9-\ufffb]|[\u{e0000}-\u{e007f}])/u;
 
+// Most texts have none of them, which is quick to see.
+const PLAIN = /^[\t\n -~]*$/;
+
 // Text in pieces; every second one is a hidden character.
-export const pieces = text => String(text).split(HIDDEN);
+export const pieces = text => PLAIN.test(text) ? [String(text)] : String(text).split(HIDDEN);
 
 export const escaped = char => '\\u{' + char.codePointAt(0).toString(16) + '}';
 

@@ -78,6 +78,25 @@ pub fn tool(id: &str, command: &str) -> Value {
     json!({"type": "tool_use", "id": id, "name": "Bash", "input": {"command": command, "description": "Run it"}})
 }
 
+/// Sessions of fifty calls each, one after the other.
+pub fn long(sessions: u64) -> Vec<Value> {
+    let mut events = Vec::new();
+    for s in 0..sessions {
+        let mut session = Session::new(&format!("session-{s:04}"));
+        session.ask(&format!("Request {s}"));
+        for i in 0..50 {
+            let mut event = session.call(&[tool(&format!("t{s}-{i}"), &format!("step {s}.{i}"))]);
+            let shift = 200_000 * s;
+            for path in ["/ts", "/entry/startedAt", "/entry/endedAt", "/entry/firstTokenAt"] {
+                let at = event.pointer_mut(path).unwrap();
+                *at = json!(at.as_u64().unwrap() + shift);
+            }
+            events.push(event);
+        }
+    }
+    events
+}
+
 /// Two turns with a failing tool, a refused call, a tunnel and a loss.
 pub fn story() -> Vec<Value> {
     let mut session = Session::new("5e55-0001");

@@ -3,6 +3,7 @@
 #![cfg(test)]
 mod browser;
 mod calls;
+mod figures;
 mod live;
 mod offline;
 mod pure;

@@ -2,7 +2,7 @@
 use serde_json::{Value, json};
 
 use crate::browser::Browser;
-use crate::calls::{HOSTILE, Session, hostile, story, text_block, tool};
+use crate::calls::{HOSTILE, Session, hostile, long, story, text_block};
 use crate::rig::{View, local, record};
 
 /// Open what the rail shows of the story, in order of time.
@@ -292,21 +292,7 @@ fn both_themes_and_narrow_screens_can_be_read() {
 
 #[test]
 fn ten_thousand_rows_are_all_there() {
-    let mut events = Vec::new();
-    for s in 0..200 {
-        let mut session = Session::new(&format!("session-{s:04}"));
-        session.ask(&format!("Request {s}"));
-        for i in 0..50 {
-            let mut event = session.call(&[tool(&format!("t{s}-{i}"), &format!("step {s}.{i}"))]);
-            let shift = 200_000 * s;
-            for path in ["/ts", "/entry/startedAt", "/entry/endedAt", "/entry/firstTokenAt"] {
-                let at = event.pointer_mut(path).unwrap();
-                *at = json!(at.as_u64().unwrap() + shift);
-            }
-            events.push(event);
-        }
-    }
-    let (home, db) = local(&events);
+    let (home, db) = local(&long(200));
     let view = View::start(&home, &db);
     let browser = Browser::start();
     browser.open(&view.url);
