@@ -6,26 +6,29 @@ use std::process::{Command, Stdio};
 use std::{fs, io::Write};
 
 use ac7::cli::flags::Flag;
-use ac7::cli::{VERBS, Verb, help, mdoc};
+use ac7::cli::{VERBS, Verb, help, manual, mdoc};
 
 fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("man")
 }
 
 /// Pages by name, each with the verbs that it describes.
-fn pages() -> BTreeMap<&'static str, (&'static str, Vec<&'static Verb>)> {
+fn pages() -> BTreeMap<&'static str, (String, Vec<&'static Verb>)> {
     let mut pages = BTreeMap::new();
     for verb in VERBS {
-        let (name, source) = verb.page;
-        pages.entry(name).or_insert((source, Vec::new())).1.push(*verb);
+        pages.entry(verb.page).or_insert_with(|| (source(verb.page), Vec::new())).1.push(*verb);
     }
     pages
 }
 
+fn source(name: &str) -> String {
+    manual::page(name).unwrap_or_else(|| panic!("no page {name}"))
+}
+
 /// Every page, also those about no verb.
-fn all_pages() -> BTreeMap<&'static str, &'static str> {
+fn all_pages() -> BTreeMap<&'static str, String> {
     let mut all: BTreeMap<_, _> = pages().into_iter().map(|(name, (source, _))| (name, source)).collect();
-    all.extend(help::PAGES.iter().map(|(_, page)| *page));
+    all.extend(help::PAGES.iter().map(|(_, page)| (*page, source(page))));
     all
 }
 
@@ -65,7 +68,7 @@ fn tables_pages_and_help_name_the_same_options() {
             source.lines().filter(|l| l.starts_with(".It Fl")).flat_map(options).collect();
         let wanted = if page == "ac7" { &general } else { &table };
         assert_eq!(&described, wanted, "{page}: options that the page describes");
-        let synopsis: BTreeSet<&str> = section(source, "SYNOPSIS").lines().flat_map(options).collect();
+        let synopsis: BTreeSet<&str> = section(&source, "SYNOPSIS").lines().flat_map(options).collect();
         assert_eq!(&synopsis, wanted, "{page}: options in the synopsis");
         for name in source.lines().flat_map(options) {
             assert!(all.contains(name) || general.contains(name), "{page} mentions --{name}");
@@ -146,7 +149,7 @@ fn verbs_and_pages_belong_together() {
             assert!(known.contains_key(page), "{name} refers to {page}");
         }
     }
-    let first = known["ac7"];
+    let first = &known["ac7"];
     for verb in VERBS.iter().filter(|verb| !verb.name.contains(' ')) {
         assert!(first.contains(&format!("\n.It Cm {}\n", verb.name)), "ac7.1 does not list {}", verb.name);
         for page in verb.see_also {
@@ -159,7 +162,7 @@ fn verbs_and_pages_belong_together() {
 #[test]
 fn no_page_leaves_a_macro_in_the_text() {
     for (name, source) in all_pages() {
-        let text = mdoc::render(source, 80);
+        let text = mdoc::render(&source, 80);
         for line in text.lines() {
             assert!(line.chars().count() <= 80, "{name}: {line}");
             assert!(!line.contains('\\') && !line.starts_with('.'), "{name}: {line}");
@@ -215,6 +218,6 @@ fn help_shows_the_embedded_page_off_a_terminal() {
         let words: &[&str] = if page == "ac7" { &["help"] } else { &["help", verb] };
         let out = Command::new(env!("CARGO_BIN_EXE_ac7")).args(words).stdin(Stdio::null()).output().unwrap();
         assert_eq!(out.status.code(), Some(0), "{page}");
-        assert_eq!(String::from_utf8(out.stdout).unwrap(), mdoc::render(source, 80), "{page}");
+        assert_eq!(String::from_utf8(out.stdout).unwrap(), mdoc::render(&source, 80), "{page}");
     }
 }

@@ -30,7 +30,7 @@ pub const VERB: Verb = Verb {
         ("2", "the command line makes no sense"),
     ],
     see_also: &["ac7-check(8)", "ac7-serve(8)"],
-    page: ("ac7-check", include_str!("../../man/ac7-check.8")),
+    page: "ac7-check",
     run,
 };
 

@@ -33,7 +33,7 @@ pub const VERB: Verb = Verb {
         ("2", "the command line makes no sense"),
     ],
     see_also: &["ac7(1)", "ac7-run(1)", "ac7-doctor(1)"],
-    page: ("ac7-claude-code", include_str!("../../man/ac7-claude-code.1")),
+    page: "ac7-claude-code",
     run,
 };
 

@@ -38,7 +38,7 @@ pub const VERB: Verb = Verb {
         ("2", "the command line makes no sense"),
     ],
     see_also: &["ac7(1)", "ac7-claude-code(1)", "ac7-run(1)", "ac7-doctor(1)"],
-    page: ("ac7-codex", include_str!("../../man/ac7-codex.1")),
+    page: "ac7-codex",
     run,
 };
 

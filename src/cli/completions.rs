@@ -18,7 +18,7 @@ pub const VERB: Verb = Verb {
     ],
     exits: SUCCESS_OR_FAILURE,
     see_also: &["ac7-completions(1)"],
-    page: ("ac7-completions", include_str!("../../man/ac7-completions.1")),
+    page: "ac7-completions",
     run,
 };
 

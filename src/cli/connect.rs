@@ -41,7 +41,7 @@ pub const VERB: Verb = Verb {
         ("130", "interrupted"),
     ],
     see_also: &["ac7-connect(1)", "ac7-enroll-requests(8)"],
-    page: ("ac7-connect", include_str!("../../man/ac7-connect.1")),
+    page: "ac7-connect",
     run,
 };
 

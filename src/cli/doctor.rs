@@ -41,7 +41,7 @@ pub const VERB: Verb = Verb {
         ("2", "the command line makes no sense, or --yes is missing without a terminal"),
     ],
     see_also: &["ac7-doctor(1)", "ac7-run(1)"],
-    page: ("ac7-doctor", include_str!("../../man/ac7-doctor.1")),
+    page: "ac7-doctor",
     run,
 };
 

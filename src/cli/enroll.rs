@@ -28,7 +28,7 @@ pub const VERB: Verb = Verb {
         ("2", "the command line makes no sense"),
     ],
     see_also: &["ac7-enroll(8)", "ac7-serve(8)"],
-    page: ("ac7-enroll", include_str!("../../man/ac7-enroll.8")),
+    page: "ac7-enroll",
     run,
 };
 

@@ -8,7 +8,7 @@ use super::flags::{Flag, Operands, Parsed};
 use super::{Group, SUCCESS_OR_FAILURE, Verb, broker, format, team_file, terminal, text};
 use crate::sys::clock::now_ms;
 
-const PAGE: (&str, &str) = ("ac7-enroll-requests", include_str!("../../man/ac7-enroll-requests.8"));
+const PAGE: &str = "ac7-enroll-requests";
 const SEE_ALSO: &[&str] = &["ac7-enroll-requests(8)", "ac7-connect(1)"];
 
 const LISTING: &[Flag] = &[Flag::switch("json", "One JSON object a line")];

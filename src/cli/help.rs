@@ -7,7 +7,7 @@ use std::process::Command;
 use super::error::Error;
 use super::flags::{Flag, Operands, Parsed, nearest};
 use super::terminal::{self, Screen};
-use super::{Group, SUCCESS_OR_FAILURE, VERBS, Verb, mdoc, text};
+use super::{Group, SUCCESS_OR_FAILURE, VERBS, Verb, manual, mdoc, text};
 
 pub const VERB: Verb = Verb {
     name: "help",
@@ -25,13 +25,10 @@ pub const VERB: Verb = Verb {
     run,
 };
 
-const FIRST_PAGE: (&str, &str) = ("ac7", include_str!("../../man/ac7.1"));
+const FIRST_PAGE: &str = "ac7";
 
 /// Pages about no verb, with the words that `ac7 help` takes for them.
-pub const PAGES: &[(&str, (&str, &str))] = &[
-    ("troubleshooting", ("ac7-troubleshooting", include_str!("../../man/ac7-troubleshooting.7"))),
-    ("ac7.json", ("ac7.json", include_str!("../../man/ac7.json.5"))),
-];
+pub const PAGES: &[(&str, &str)] = &[("troubleshooting", "ac7-troubleshooting"), ("ac7.json", "ac7.json")];
 
 /// Print the verbs.
 pub fn overview() -> Result<u8, Error> {
@@ -138,13 +135,13 @@ fn section(out: &mut String, title: &str, rows: &[(String, String)], columns: us
 }
 
 fn run(parsed: &Parsed) -> Result<u8, Error> {
-    let (name, source) = match parsed.operands.first() {
+    let name = match parsed.operands.first() {
         None => FIRST_PAGE,
         Some(word) => {
             let typed = word.to_string_lossy();
             let named = |verb: &&&Verb| verb.name == typed;
             let begun = |verb: &&&Verb| verb.name.split(' ').next() == Some(&typed);
-            let other = PAGES.iter().find(|(word, page)| *word == typed || page.0 == typed);
+            let other = PAGES.iter().find(|(word, page)| *word == typed || *page == typed);
             match (VERBS.iter().find(named).or_else(|| VERBS.iter().find(begun)), other) {
                 (Some(verb), _) => verb.page,
                 (None, Some((_, page))) => *page,
@@ -156,15 +153,16 @@ fn run(parsed: &Parsed) -> Result<u8, Error> {
             }
         }
     };
-    if terminal::is_terminal() && manual(name) {
+    if terminal::is_terminal() && shown_by_man(name) {
         return Ok(0);
     }
-    terminal::page(&mdoc::render(source, Screen::stdout().width().min(80)), true)?;
+    let source = manual::page(name).unwrap_or_default();
+    terminal::page(&mdoc::render(&source, Screen::stdout().width().min(80)), true)?;
     Ok(0)
 }
 
 /// Whether man is here, has the page and has shown it.
-fn manual(name: &str) -> bool {
+fn shown_by_man(name: &str) -> bool {
     let on_path = env::var_os("PATH").is_some_and(|path| {
         let executable = |file: std::path::PathBuf| {
             file.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)

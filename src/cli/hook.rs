@@ -22,7 +22,7 @@ pub const VERB: Verb = Verb {
         ("2", "the command line makes no sense"),
     ],
     see_also: &["ac7-hook(1)", "ac7-mcp-bridge(1)"],
-    page: ("ac7-hook", include_str!("../../man/ac7-hook.1")),
+    page: "ac7-hook",
     run,
 };
 

@@ -18,7 +18,7 @@ pub const VERB: Verb = Verb {
     ],
     exits: SUCCESS_OR_FAILURE,
     see_also: &["ac7-mcp-bridge(1)"],
-    page: ("ac7-mcp-bridge", include_str!("../../man/ac7-mcp-bridge.1")),
+    page: "ac7-mcp-bridge",
     run,
 };
 

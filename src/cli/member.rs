@@ -9,7 +9,7 @@ use super::{Group, SUCCESS_OR_FAILURE, Verb, environment, team_file, terminal, t
 use crate::identity::{Member, MemberChange, NewMember, Permission, Role, TeamFile};
 use crate::sys::clock::now_ms;
 
-const PAGE: (&str, &str) = ("ac7-member", include_str!("../../man/ac7-member.8"));
+const PAGE: &str = "ac7-member";
 const SEE_ALSO: &[&str] = &["ac7-member(8)", "ac7-roster(8)"];
 
 /// Options that say what a member is.

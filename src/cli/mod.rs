@@ -19,6 +19,7 @@ pub mod flags;
 pub mod format;
 pub mod help;
 mod hook;
+pub mod manual;
 mod mcp_bridge;
 pub mod mdoc;
 mod member;
@@ -66,8 +67,8 @@ pub struct Verb {
     pub exits: &'static [(&'static str, &'static str)],
     /// Other pages of the manual.
     pub see_also: &'static [&'static str],
-    /// Its page: what `man` calls it, and its source.
-    pub page: (&'static str, &'static str),
+    /// What `man` calls its page.
+    pub page: &'static str,
     run: fn(&Parsed) -> Result<u8, Error>,
 }
 

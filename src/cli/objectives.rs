@@ -10,7 +10,7 @@ use super::{Group, SUCCESS_OR_FAILURE, Verb, broker, text};
 use crate::client::segment;
 use crate::team::{Objective, ObjectiveEvent, Status};
 
-const PAGE: (&str, &str) = ("ac7-objectives", include_str!("../../man/ac7-objectives.1"));
+const PAGE: &str = "ac7-objectives";
 const SEE_ALSO: &[&str] = &["ac7-objectives(1)", "ac7-push(1)", "ac7-traces(1)"];
 const ID: Operands = Operands::One("ID");
 const JSON: &[Flag] = &[Flag::switch("json", "The broker's answer as one JSON object")];

@@ -35,7 +35,7 @@ pub const VERB: Verb = Verb {
         ("130", "interrupted; what was deleted stays deleted"),
     ],
     see_also: &["ac7-prune-traces(8)", "ac7-serve(8)"],
-    page: ("ac7-prune-traces", include_str!("../../man/ac7-prune-traces.8")),
+    page: "ac7-prune-traces",
     run,
 };
 

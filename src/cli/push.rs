@@ -31,7 +31,7 @@ pub const VERB: Verb = Verb {
     ],
     exits: SUCCESS_OR_FAILURE,
     see_also: &["ac7-push(1)", "ac7-tail(1)"],
-    page: ("ac7-push", include_str!("../../man/ac7-push.1")),
+    page: "ac7-push",
     run,
 };
 

@@ -26,7 +26,7 @@ pub const VERB: Verb = Verb {
     ],
     exits: SUCCESS_OR_FAILURE,
     see_also: &["ac7-rotate(8)", "ac7-roster(8)"],
-    page: ("ac7-rotate", include_str!("../../man/ac7-rotate.8")),
+    page: "ac7-rotate",
     run,
 };
 

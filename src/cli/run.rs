@@ -25,7 +25,7 @@ pub const VERB: Verb = Verb {
         ("2", "the command line makes no sense"),
     ],
     see_also: &["ac7(1)", "ac7-traces(1)"],
-    page: ("ac7-run", include_str!("../../man/ac7-run.1")),
+    page: "ac7-run",
     run,
 };
 

@@ -29,7 +29,7 @@ pub const VERB: Verb = Verb {
     ],
     exits: SUCCESS_OR_FAILURE,
     see_also: &["ac7-setup(8)", "ac7-serve(8)"],
-    page: ("ac7-setup", include_str!("../../man/ac7-setup.8")),
+    page: "ac7-setup",
     run,
 };
 

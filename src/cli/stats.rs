@@ -24,7 +24,7 @@ pub const VERB: Verb = Verb {
     ],
     exits: SUCCESS_OR_FAILURE,
     see_also: &["ac7-stats(1)", "ac7-traces(1)"],
-    page: ("ac7-stats", include_str!("../../man/ac7-stats.1")),
+    page: "ac7-stats",
     run,
 };
 

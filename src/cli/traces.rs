@@ -24,7 +24,7 @@ const POLL: Duration = Duration::from_millis(250);
 const DEFAULT_LIMIT: usize = 50;
 const MOST_LIMIT: usize = 1_000_000;
 
-const PAGE: (&str, &str) = ("ac7-traces", include_str!("../../man/ac7-traces.1"));
+const PAGE: &str = "ac7-traces";
 /// The option of all verbs that read a database.
 pub const DB: Flag = Flag::value("db", "PATH", "The activity database").or("$XDG_DATA_HOME/ac7/activity.db");
 

@@ -37,7 +37,7 @@ pub const VERB: Verb = Verb {
     ],
     exits: SUCCESS_OR_FAILURE,
     see_also: &["ac7-usage(1)", "ac7-traces(1)", "ac7-stats(1)"],
-    page: ("ac7-usage", include_str!("../../man/ac7-usage.1")),
+    page: "ac7-usage",
     run,
 };
 

@@ -50,7 +50,7 @@ pub const VERB: Verb = Verb {
     ],
     exits: SUCCESS_OR_FAILURE,
     see_also: &["ac7-export(1)", "ac7-view(1)", "ac7-traces(1)"],
-    page: ("ac7-export", include_str!("../../../man/ac7-export.1")),
+    page: "ac7-export",
     run,
 };
 
