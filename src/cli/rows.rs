@@ -10,6 +10,7 @@ use crate::activity::{Event, KINDS, What};
 use crate::client::{self, Client, Events, Failure, segment};
 use crate::store;
 use crate::store::activity::{Query, Reader, Row};
+use crate::usage::{Prices, cost_of};
 
 /// Rows that are asked for at once: the most that a broker gives.
 const PAGE: usize = 1000;
@@ -99,8 +100,9 @@ impl Remote {
         query: &Query,
         cursor: Option<&str>,
         limit: usize,
+        view: &str,
     ) -> Result<(Vec<Row>, Option<String>), Error> {
-        let mut path = format!("{}/activity?typed=all&limit={limit}", self.base);
+        let mut path = format!("{}/activity?typed=all{view}&limit={limit}", self.base);
         let time = |t: Option<u64>| t.map(|t| t.to_string());
         let given = [
             ("from", time(query.from)),
@@ -128,7 +130,8 @@ impl Remote {
         let (mut ids, mut cursor) = (Vec::new(), None::<String>);
         self.known.borrow_mut().clear();
         while ids.len() < query.limit {
-            let (rows, next) = self.page(query, cursor.as_deref(), (query.limit - ids.len()).min(PAGE))?;
+            let (rows, next) =
+                self.page(query, cursor.as_deref(), (query.limit - ids.len()).min(PAGE), "")?;
             for row in rows {
                 ids.push(row.id);
                 self.known.borrow_mut().insert(row.id, row);
@@ -146,11 +149,32 @@ impl Remote {
         if let Some(row) = self.known.borrow_mut().remove(&id) {
             return Ok(Some(row));
         }
-        match self.client.json("GET", &format!("{}/activity/{id}?typed=all", self.base), None) {
+        self.at(&self.base, id)
+    }
+
+    fn at(&self, base: &str, id: i64) -> Result<Option<Row>, Error> {
+        match self.client.json("GET", &format!("{base}/activity/{id}?typed=all"), None) {
             Ok(value) => Ok(row(&value)),
             Err(error) if matches!(error.failure(), Some(Failure::Status(404, _))) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+/// A row of a list, without what its call repeats.
+#[derive(Debug)]
+pub struct Brief {
+    pub id: i64,
+    pub member: String,
+    /// What is new in a call, and what it cost; null for what is no call.
+    pub news: Value,
+}
+
+impl Brief {
+    fn of(row: Row) -> (Brief, Value) {
+        let mut event = serde_json::from_str(&row.event).unwrap_or(Value::Null);
+        let news = event.get_mut("brief").map_or(Value::Null, Value::take);
+        (Brief { id: row.id, member: row.member, news }, event)
     }
 }
 
@@ -207,6 +231,57 @@ impl Rows {
         Ok(ids)
     }
 
+    /// Every row that matches, oldest first. A broker knows its own prices; `prices` are for a database.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn briefs(&self, query: &Query, prices: &Prices) -> Result<Vec<Brief>, Error> {
+        let mut found = Vec::new();
+        match self {
+            Rows::Database(reader) => {
+                let mut query = Query { limit: PAGE, ..query.clone() };
+                loop {
+                    let each = |row: Row| {
+                        let (mut brief, event) = Brief::of(row);
+                        if let Some(cost) = cost_of(&event, prices) {
+                            brief.news["cost"] = cost.into();
+                        }
+                        found.push(brief);
+                        ControlFlow::Continue(())
+                    };
+                    query.after = reader.list_brief(&query, each)?;
+                    if query.after.is_none() {
+                        break;
+                    }
+                }
+            }
+            Rows::Broker(remote) => {
+                let mut cursor = None::<String>;
+                loop {
+                    let (rows, next) = remote.page(query, cursor.as_deref(), PAGE, "&view=brief")?;
+                    found.extend(rows.into_iter().map(|row| Brief::of(row).0));
+                    cursor = next;
+                    if cursor.is_none() {
+                        break;
+                    }
+                }
+            }
+        }
+        found.reverse();
+        Ok(found)
+    }
+
+    /// All of such a row.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn whole(&self, brief: &Brief) -> Result<Option<Row>, Error> {
+        match self {
+            Rows::Database(reader) => Ok(reader.get(brief.id)?),
+            Rows::Broker(remote) => remote.at(&format!("/members/{}", segment(&brief.member)), brief.id),
+        }
+    }
+
     /// One row; `None` if it is not there (any more).
     ///
     /// # Errors
@@ -227,7 +302,7 @@ impl Rows {
             Rows::Database(reader) => return Ok(reader.last_session(member)?),
             Rows::Broker(remote) => remote,
         };
-        let (rows, _) = remote.page(&Query::default(), None, RECENT)?;
+        let (rows, _) = remote.page(&Query::default(), None, RECENT, "")?;
         let session = |row: &Row| {
             let event: Value = serde_json::from_str(&row.event).ok()?;
             event.get("entry")?.get("session")?.get("id")?.as_str().map(str::to_string)

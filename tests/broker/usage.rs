@@ -1,5 +1,6 @@
 //! What an objective took: traces and sums of everybody who had it.
 use serde_json::{Value, json};
+use support::run::{Finished, json_lines};
 
 use crate::rig::{Reply, Rig};
 
@@ -120,4 +121,34 @@ fn the_team_s_own_prices_count_after_a_reload() {
     std::fs::write(rig.folder.join("prices.json"), "{").unwrap();
     assert_eq!(rig.call("POST", "/reload", &rig.ann, "").status, 422);
     assert_eq!(rig.get("/usage").json()["prices"]["date"], "2026-11-01", "the old table stays");
+}
+
+#[test]
+fn an_objective_is_exported_with_the_calls_of_everybody_who_had_it() {
+    let (rig, cat, id) = worked();
+    let home = support::ac7!();
+    let export = |token: &str, form: &str, more: &[&str]| {
+        let url = format!("http://{}", rig.address());
+        let mut command = home.ac7(["export", form, "-", "--url", &url]);
+        command.env("AC7_TOKEN", token).args(more);
+        let done = Finished::from(&command.output().unwrap());
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+        done.stdout
+    };
+    let who = |text: &str| -> Vec<String> {
+        let name = |row: &Value| row["memberName"].as_str().unwrap().to_string();
+        json_lines(text).iter().map(name).collect()
+    };
+    let of_objective = ["--objective", id.as_str()];
+    assert_eq!(who(&export(&rig.ann, "--jsonl", &of_objective)), ["bob", "cat"], "in the order of time");
+    assert_eq!(who(&export(&cat, "--jsonl", &of_objective)), ["cat"]);
+    assert_eq!(who(&export(&cat, "--jsonl", &[])), ["cat", "cat", "cat"], "without an objective one's own");
+    assert_eq!(who(&export(&rig.ann, "--jsonl", &["--member", "bob"])), ["bob", "bob"]);
+    let har: Value = serde_json::from_str(&export(&rig.ann, "--har", &of_objective)).unwrap();
+    assert_eq!(har["log"]["entries"].as_array().unwrap().len(), 2);
+    let page = export(&rig.ann, "--html", &of_objective);
+    let data = page.split_once("id=\"data\">").unwrap().1.split_once("</script>").unwrap().0;
+    let data: Value = serde_json::from_str(data).unwrap();
+    assert_eq!(data["rows"][0]["event"]["brief"]["cost"], 3.0, "by the broker's prices");
+    assert_eq!(data["rows"][1]["memberName"], "cat");
 }

@@ -2,22 +2,21 @@
 mod har;
 
 use std::io::{self, BufWriter, Write};
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::error::Error;
 use super::flags::{Flag, Operands, Parsed};
 use super::progress::Progress;
+use super::rows::{self, Brief, Remote, Rows};
+use super::source::{self, Source};
 use super::{Group, SUCCESS_OR_FAILURE, Verb, broker, terminal, traces, usage};
-use crate::client::{Client, segment};
-use crate::store::activity::{Query, Reader, Row};
+use crate::store::activity::{Query, Reader};
 use crate::sys::clock::now_ms;
 use crate::sys::duration;
 use crate::sys::file::Replacement;
 use crate::sys::localtime::Zone;
-use crate::usage::{Prices, cost_of};
 use crate::web::{Packer, standalone};
 
 pub const VERB: Verb = Verb {
@@ -34,15 +33,14 @@ pub const VERB: Verb = Verb {
             ),
             Flag::value("jsonl", "FILE", "One JSON object a line, as traces --json"),
             Flag::value("har", "FILE", "An HTTP Archive"),
-            traces::DB,
             Flag::value("id", "ID", "Only this row").many(),
             Flag::value("session", "ID|last", "Only a session whose id begins with ID, or the last one"),
             Flag::value("objective", "ID", "Only what was done under an objective"),
             Flag::value("since", "WHEN", "Not before: 2h, 2026-11-21T10:00"),
             Flag::value("until", "WHEN", "Not after"),
-            Flag::value("member", "NAME", "Only of this member; from a broker you are the default"),
+            Flag::value("member", "NAME", "Only this member's; of a broker, instead of your own"),
         ],
-        broker::ACCESS,
+        source::FLAGS,
     ],
     examples: &[
         ("ac7 export --html run.html --session last", "what the last session did, to be sent to somebody"),
@@ -55,8 +53,6 @@ pub const VERB: Verb = Verb {
 };
 
 const VERB_NAME: &str = "export";
-/// Rows that a broker is asked for at a time.
-const PAGE: usize = 500;
 
 /// What the file is to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +102,6 @@ fn options(parsed: &Parsed, zone: &Zone, now: u64) -> Result<Options, Error> {
             to: parsed.read("until", moment, when)?,
             session: session.filter(|_| !last_session),
             objective: parsed.text("objective")?,
-            limit: PAGE,
             ..Query::default()
         },
         last_session,
@@ -115,24 +110,36 @@ fn options(parsed: &Parsed, zone: &Zone, now: u64) -> Result<Options, Error> {
 
 fn run(parsed: &Parsed) -> Result<u8, Error> {
     let mut options = options(parsed, &Zone::system(), now_ms())?;
-    let source = Source::open(parsed, &mut options.query)?;
+    let member = options.query.member.clone();
+    let (rows, called) = match source::of(parsed, VERB_NAME)? {
+        Source::Database(db) => {
+            let reader = Reader::open(db.path()).map_err(|e| Error::failed(VERB_NAME, e))?;
+            (Rows::Database(Box::new(reader)), terminal::path(db.path()))
+        }
+        Source::Broker(client) => {
+            let called = client.url().to_string();
+            let remote = Remote::new(client, member.as_deref(), options.query.objective.as_deref());
+            (Rows::Broker(Box::new(remote.map_err(broker::failed(VERB_NAME))?)), called)
+        }
+    };
     if options.last_session {
-        options.query.session = source.last_session(&options.query)?;
+        options.query.session = rows.last_session(member.as_deref()).map_err(unread)?;
         if options.query.session.is_none() {
             return Err(nothing("no session is recorded"));
         }
     }
-    let mut rows = source.rows(&options.query)?;
+    let prices = usage::prices(parsed, VERB_NAME)?.0;
+    let mut briefs = rows.briefs(&options.query, &prices).map_err(unread)?;
     if !options.ids.is_empty() {
-        rows.retain(|(id, _)| options.ids.contains(id));
-        if let Some(id) = options.ids.iter().find(|id| !rows.iter().any(|(found, _)| found == *id)) {
+        briefs.retain(|brief| options.ids.contains(&brief.id));
+        if let Some(id) = options.ids.iter().find(|id| !briefs.iter().any(|brief| brief.id == **id)) {
             return Err(nothing(&format!("no such row: {id}")));
         }
     }
-    if rows.is_empty() {
+    if briefs.is_empty() {
         return Err(nothing("nothing matches"));
     }
-    rows.reverse();
+    let found = Found { rows: &rows, briefs, called: &called };
     let count = match &options.file {
         Some(path) => {
             let failed = |error: io::Error| {
@@ -140,7 +147,7 @@ fn run(parsed: &Parsed) -> Result<u8, Error> {
             };
             let mut file = Replacement::begin(path).map_err(failed)?;
             let mut out = BufWriter::new(&mut file);
-            let count = write(&source, rows, options.form, &mut out, &failed)?;
+            let count = write(found, options.form, &mut out, &failed)?;
             out.flush().map_err(failed)?;
             drop(out);
             file.commit().map_err(failed)?;
@@ -149,7 +156,7 @@ fn run(parsed: &Parsed) -> Result<u8, Error> {
         }
         None => {
             let mut out = BufWriter::new(io::stdout().lock());
-            let count = write(&source, rows, options.form, &mut out, &Error::Output)?;
+            let count = write(found, options.form, &mut out, &Error::Output)?;
             out.flush()?;
             count
         }
@@ -164,23 +171,34 @@ fn nothing(what: &str) -> Error {
     Error::failed(VERB_NAME, what)
 }
 
+fn unread(error: rows::Error) -> Error {
+    Error::Failed { verb: VERB_NAME, what: error.to_string(), fix: error.fix() }
+}
+
+/// What is to be written.
+struct Found<'a> {
+    rows: &'a Rows,
+    briefs: Vec<Brief>,
+    /// Where they are from, for the reader of a page.
+    called: &'a str,
+}
+
 /// Write the rows; give how many. One row is held at a time, but for a page, whose table of texts has to be whole.
 fn write(
-    source: &Source,
-    rows: Vec<(i64, Value)>,
+    found: Found<'_>,
     form: Form,
     out: &mut dyn Write,
     failed: &dyn Fn(io::Error) -> Error,
 ) -> Result<usize, Error> {
-    let (mut progress, total) = (Progress::new(false), rows.len() as u64);
+    let (mut progress, total) = (Progress::new(false), found.briefs.len() as u64);
     let (mut packer, mut count) = (Packer::default(), 0);
     if form == Form::Har {
         out.write_all(har::head().as_bytes()).map_err(failed)?;
     }
-    for (done, (id, brief)) in rows.into_iter().enumerate() {
+    for (done, brief) in found.briefs.into_iter().enumerate() {
         progress.tell(done as u64, total);
         // A row that is gone was pruned meanwhile.
-        let Some(row) = source.row(id)? else { continue };
+        let Some(row) = found.rows.whole(&brief).map_err(unread)? else { continue };
         let event = || serde_json::from_str::<Value>(&row.event).map_err(|e| Error::failed(VERB_NAME, e));
         match form {
             Form::Jsonl => {
@@ -194,8 +212,8 @@ fn write(
             }
             Form::Html => {
                 let mut event = event()?;
-                if !brief.is_null() {
-                    event["brief"] = brief;
+                if !brief.news.is_null() {
+                    event["brief"] = brief.news;
                 }
                 packer.add(row.id, &row.member, row.created_at, event);
             }
@@ -206,7 +224,7 @@ fn write(
     match form {
         Form::Html => {
             let (head, tail) = standalone();
-            let from = format!("{}, exported {}", source.called(), Zone::system().local(now_ms()).date());
+            let from = format!("{}, exported {}", found.called, Zone::system().local(now_ms()).date());
             let data = packer.into_json(&from, now_ms());
             [head.as_str(), &data, tail]
                 .iter()
@@ -217,144 +235,6 @@ fn write(
         Form::Jsonl => {}
     }
     Ok(count)
-}
-
-/// A row, wherever it comes from.
-struct Found {
-    id: i64,
-    member: String,
-    created_at: u64,
-    event: String,
-}
-
-/// Where rows come from.
-enum Source {
-    Local { reader: Reader, called: String, prices: Prices },
-    Broker { client: Client, member: String },
-}
-
-impl Source {
-    /// The broker if one is named on the command line, else the database. Of a broker one member's rows are read, of
-    /// the caller unless the query names another.
-    fn open(parsed: &Parsed, query: &mut Query) -> Result<Source, Error> {
-        if parsed.text("url")?.is_none() {
-            let db = traces::database(parsed, VERB_NAME)?;
-            let reader = Reader::open(db.path()).map_err(|e| Error::failed(VERB_NAME, e))?;
-            let prices = usage::prices(parsed, VERB_NAME)?.0;
-            return Ok(Source::Local { reader, called: terminal::path(db.path()), prices });
-        }
-        if parsed.path("db").is_some() {
-            return Err(parsed.conflict("db", "url"));
-        }
-        let client = broker::connect(parsed, VERB_NAME)?;
-        let member = match query.member.take() {
-            Some(name) => name,
-            None => client.briefing().map_err(broker::failed(VERB_NAME))?.name,
-        };
-        Ok(Source::Broker { client, member })
-    }
-
-    fn called(&self) -> String {
-        match self {
-            Source::Local { called, .. } => called.clone(),
-            Source::Broker { client, member } => format!("{member} at {}", client.url()),
-        }
-    }
-
-    /// The rows of a query, newest first: their ids, and what is new in each if it is a call.
-    fn rows(&self, query: &Query) -> Result<Vec<(i64, Value)>, Error> {
-        let mut found = Vec::new();
-        match self {
-            Source::Local { reader, prices, .. } => {
-                let mut query = query.clone();
-                loop {
-                    let each = |row: Row| {
-                        let event = serde_json::from_str(&row.event).unwrap_or(Value::Null);
-                        let mut brief = event.get("brief").cloned().unwrap_or(Value::Null);
-                        if let Some(cost) = cost_of(&event, prices) {
-                            brief["cost"] = json!(cost);
-                        }
-                        found.push((row.id, brief));
-                        ControlFlow::Continue(())
-                    };
-                    query.after = reader.list_brief(&query, each).map_err(|e| Error::failed(VERB_NAME, e))?;
-                    if query.after.is_none() {
-                        return Ok(found);
-                    }
-                }
-            }
-            Source::Broker { .. } => {
-                let mut cursor = String::new();
-                loop {
-                    let mut page = self.page(query, &cursor)?;
-                    let rows = page["activity"].as_array_mut().map(std::mem::take).unwrap_or_default();
-                    found.extend(
-                        rows.into_iter()
-                            .filter_map(|mut row| Some((row["id"].as_i64()?, row["event"]["brief"].take()))),
-                    );
-                    match page["next"].as_str() {
-                        Some(next) => cursor = next.to_string(),
-                        None => return Ok(found),
-                    }
-                }
-            }
-        }
-    }
-
-    /// A page of the broker's list, after `cursor` if it is not empty.
-    fn page(&self, query: &Query, cursor: &str) -> Result<Value, Error> {
-        let Source::Broker { client, member } = self else { return Ok(Value::Null) };
-        let mut path = format!("/members/{}/activity?typed=all&view=brief&limit={PAGE}", segment(member));
-        let number = |n: Option<u64>| n.map(|n| n.to_string());
-        for (name, value) in [
-            ("from", number(query.from)),
-            ("to", number(query.to)),
-            ("session", query.session.clone()),
-            ("objective", query.objective.clone()),
-            ("cursor", Some(cursor.to_string()).filter(|c| !c.is_empty())),
-        ] {
-            if let Some(value) = value {
-                path.push_str(&format!("&{name}={}", segment(&value)));
-            }
-        }
-        client.json("GET", &path, None).map_err(broker::failed(VERB_NAME))
-    }
-
-    /// The session of the newest call.
-    fn last_session(&self, query: &Query) -> Result<Option<String>, Error> {
-        match self {
-            Source::Local { reader, .. } => {
-                reader.last_session(query.member.as_deref()).map_err(|e| Error::failed(VERB_NAME, e))
-            }
-            Source::Broker { .. } => {
-                let page = self.page(&Query::default(), "")?;
-                let rows = page["activity"].as_array().map(Vec::as_slice).unwrap_or_default();
-                let session =
-                    |row: &Value| row["event"]["entry"]["session"]["id"].as_str().map(str::to_string);
-                Ok(rows.iter().find_map(session))
-            }
-        }
-    }
-
-    fn row(&self, id: i64) -> Result<Option<Found>, Error> {
-        match self {
-            Source::Local { reader, .. } => {
-                let row = reader.get(id).map_err(|e| Error::failed(VERB_NAME, e))?;
-                Ok(row.map(|row| Found {
-                    id,
-                    member: row.member,
-                    created_at: row.created_at,
-                    event: row.event,
-                }))
-            }
-            Source::Broker { client, member } => {
-                let path = format!("/members/{}/activity/{id}?typed=all", segment(member));
-                let row = client.json("GET", &path, None).map_err(broker::failed(VERB_NAME))?;
-                let created_at = row["createdAt"].as_u64().unwrap_or(0);
-                Ok(Some(Found { id, member: member.clone(), created_at, event: row["event"].to_string() }))
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -378,7 +258,6 @@ mod tests {
             from: Some(6_400_000),
             session: Some("s1".into()),
             objective: Some("o".into()),
-            limit: PAGE,
             ..Query::default()
         };
         let want = Options {
