@@ -63,6 +63,11 @@ impl Error {
     }
 }
 
+/// An error as the verb tells it, with the way out.
+pub fn failed(verb: &'static str) -> impl Fn(Error) -> super::error::Error {
+    move |error| super::error::Error::Failed { verb, what: error.to_string(), fix: error.fix() }
+}
+
 impl From<store::Error> for Error {
     fn from(error: store::Error) -> Error {
         Error::Store(error)

@@ -168,8 +168,7 @@ fn list_options(parsed: &Parsed, zone: &Zone, now: u64) -> Result<ListOptions, E
 }
 
 fn failed(error: impl Into<rows::Error>) -> Error {
-    let error = error.into();
-    Error::Failed { verb: VERB.name, what: error.to_string(), fix: error.fix() }
+    rows::failed(VERB.name)(error.into())
 }
 
 fn list(parsed: &Parsed) -> Result<u8, Error> {

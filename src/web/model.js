@@ -13,9 +13,8 @@ const common = (row, kind) => {
 const otherFacts = row => {
   const {event} = row, entry = event.entry;
   if (!entry) {
-    const closed = event.kind === 'objective_close';
-    const name = closed ? `Objective ${line(event.result, 20)}` : 'Objective taken up';
-    return {...common(row, 'mark'), name, text: event.objectiveId};
+    const ends = {runner_shutdown: 'put down: the session ended'}[event.result] ?? line(event.result, 20);
+    return {...common(row, 'mark'), name: `Objective ${event.kind === 'objective_close' ? ends : 'taken up'}`, text: event.objectiveId};
   }
   const {tunnel, note} = entry;
   const base = {...common(row, note ? 'note' : 'http'), tunnel, note, ms: event.duration, status: entry.status,
@@ -147,7 +146,8 @@ export const rail = (list, folded) => {
     for (const {f, depth, gap, aside} of turn.rows) {
       if (gap) items.push({key: `g${f.id}`, kind: 'gap', text: gap, f, depth});
       if (f.kind !== 'call') {
-        items.push({key: `r${f.id}`, kind: f.kind, f, depth, first: true, mark: f.kind === 'note' || f.failed ? '!' : '·', name: f.name, text: line(f.text)});
+        items.push({key: `r${f.id}`, kind: f.kind, f, depth, first: true, mark: f.kind === 'note' || f.failed ? '!' : '·', name: f.name, text: line(f.text),
+          result: f.kind === 'http' && line(f.tunnel ? f.tunnel.reason : f.status ?? 'no answer', 40)});
         continue;
       }
       const said = f.told && !f.ask ? [{mark: '·', name: 'Told', text: f.told, tag: 'harness'}]

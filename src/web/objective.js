@@ -1,11 +1,12 @@
 // An objective: its outcome, what happened and what was said about it, the trace beside.
 import {api} from './source.js';
-import {ask, button, el, line, money, show, when} from './text.js';
+import {ask, button, el, line, show, when} from './text.js';
 import {timeline} from './timeline.js';
 
 export const STATUS = {active: '● active', blocked: '■ blocked', done: '✓ done', cancelled: '× cancelled'};
 const idPath = id => `/objectives/${encodeURIComponent(id)}`;
 const names = text => text.split(/[\s,]+/).filter(Boolean);
+export const task = o => el('a', {href: `#/objective/${encodeURIComponent(o.id)}`}, show(o.title));
 export const person = name => el('a', {href: `#/trace/${encodeURIComponent(name)}`}, show(name));
 
 export const newObjective = (people, done) => ask('New objective', [{name: 'title', label: 'Title', required: true, max: 200}, {name: 'outcome', label: 'Outcome: how to tell that it is done', long: true, required: true},
@@ -42,12 +43,12 @@ export const objectivePage = async (id, {session, source, params, path, go, rend
   const about = el('div'), rail = el('div');
   let at;
   const read = async () => {
-    const [found, {messages}, {teammates}, usage] = await Promise.all([api('GET', idPath(id)), api('GET', '/history?limit=500'), api('GET', '/roster'), api('GET', `/usage?objective=${encodeURIComponent(id)}`).catch(() => null)]);
+    const [found, {messages}, {teammates}] = await Promise.all([api('GET', idPath(id)), api('GET', '/history?limit=500'), api('GET', '/roster')]);
     at = {o: found.objective, open: /active|blocked/.test(found.objective.status)};
     const {o} = at, said = messages.filter(m => m.data?.thread === `obj:${id}` && m.data.kind === 'objective_discuss');
     about.replaceChildren(el('p', {class: `state ${o.status}`}, STATUS[o.status], o.blockReason && [': ', show(o.blockReason)]), el('h2', null, 'Outcome'), el('p', {class: 'said'}, show(o.outcome)),
       ...o.result ? [el('h2', null, 'Result'), el('p', {class: 'said'}, show(o.result))] : [], o.body ? el('p', {class: 'said dim'}, show(o.body)) : '',
-      el('p', {class: 'dim'}, 'Assigned to ', person(o.assignee), ` by ${line(o.originator)} · ${when(o.createdAt)}`, o.watchers.length > 0 && ` · watched by ${line(o.watchers.join(', '))}`, usage && ` · cost so far ${usage.total?.cost == null || !usage.total.calls ? '–' : `≈ ${money(usage.total.cost)}`}`),
+      el('p', {class: 'dim'}, 'Assigned to ', person(o.assignee), ` by ${line(o.originator)} · ${when(o.createdAt)}`, o.watchers.length > 0 && ` · watched by ${line(o.watchers.join(', '))}`),
       actions(o, session, teammates.map(t => t.name), again));
     rail.replaceChildren(talk([...found.events, ...said]));
   };

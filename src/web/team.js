@@ -1,5 +1,5 @@
 // Home: who is here, what is to be done, what is said.
-import {newObjective, person, sayForm, STATUS, talk} from './objective.js';
+import {newObjective, person, sayForm, STATUS, talk, task} from './objective.js';
 import {api} from './source.js';
 import {button, el, line, show, when} from './text.js';
 
@@ -50,9 +50,9 @@ export const home = async ({session, go, listen}) => {
     people.replaceChildren(...teammates.map(t => {
       const c = seen.get(t.name), here = c?.connected > 0 || t.name === session.member, on = objectives.filter(o => o.assignee === t.name && o.status === 'active');
       return el('li', null, el('p', null, el('span', {class: here ? 'ok' : 'dim', role: 'img', 'aria-label': here ? 'here' : 'away'}, here ? '● ' : '○ '), person(t.name), ' ', el('span', {class: 'dim'}, show(t.role.title)), ' ', c?.busy && el('span', {class: 'tag'}, 'busy')),
-        el('p', {class: 'dim small'}, on.length ? ['on ', on.map(o => [el('a', {href: `#/objective/${encodeURIComponent(o.id)}`}, show(o.title)), ' '])] : here ? 'nothing assigned' : c ? `seen ${when(c.lastSeen)}` : 'not seen yet'));
+        el('p', {class: 'dim small'}, on.length ? ['on ', on.map(o => [task(o), ' '])] : here ? 'nothing assigned' : c ? `seen ${when(c.lastSeen)}` : 'not seen yet'));
     }));
-    const card = o => el('li', null, el('a', {href: `#/objective/${encodeURIComponent(o.id)}`}, show(o.title)), el('p', {class: 'dim small'}, `${line(o.assignee)} · ${when(o.updatedAt)}`, o.blockReason && [' · ', show(o.blockReason)]));
+    const card = o => el('li', null, task(o), el('p', {class: 'dim small'}, `${line(o.assignee)} · ${when(o.updatedAt)}`, o.blockReason && [' · ', show(o.blockReason)]));
     const group = status => {
       const some = objectives.filter(o => o.status === status), open = todo.querySelector(`#${status}`)?.open ?? (status === 'active' || status === 'blocked');
       return some.length > 0 && el('details', {open, id: status}, el('summary', {class: status}, `${STATUS[status]} (${some.length})`), el('ul', {class: 'plain'}, some.map(card)));

@@ -24,13 +24,14 @@ export const el = (tag, props, ...kids) => build(document.createElement(tag), pr
 export const svg = (tag, props, ...kids) =>
   build(document.createElementNS('http://www.w3.org/2000/svg', tag), props, kids);
 
+const there = kids => kids.flat(9).filter(kid => kid != null && kid !== false);
 const build = (node, props, kids) => {
   for (const [name, value] of Object.entries(props || {})) {
     if (name === 'on') for (const [event, run] of Object.entries(value)) node.addEventListener(event, run);
     else if (value === true) node.setAttribute(name, '');
     else if (value !== false && value != null) node.setAttribute(name, value);
   }
-  node.append(...kids.flat(9).filter(kid => kid != null && kid !== false));
+  node.append(...there(kids));
   return node;
 };
 
@@ -45,13 +46,17 @@ export const copyButton = text => button('Copy', async event => {
   event.target.textContent = 'Copied';
 }, {class: 'quiet'});
 
-// Long text: what fits, the rest on demand.
-const MOST = 4096;
+// Long text: what fits, the rest on demand, in parts of whole lines that are laid out when they come into sight.
+const MOST = 4096, PART = 16384;
 export const wire = (text, most = MOST) => {
   const node = el('pre', {class: 'wire'}, show(text.slice(0, most)));
   if (text.length <= most) return node;
   const more = button(`Show all (${bytes(text.length)})`, () => {
-    node.replaceChildren(...show(text));
+    node.replaceChildren();
+    for (let at = 0, end; at < text.length; at = end) {
+      end = text.indexOf('\n', at + PART) + 1 || text.length;
+      node.append(el('span', {class: 'part'}, show(text.slice(at, end))));
+    }
     more.remove();
   }, {class: 'quiet'});
   return [node, more];
@@ -64,7 +69,7 @@ export const fold = (head, body, open) => {
   const make = () => {
     if (made || !node.open) return;
     made = true;
-    node.append(...[body()].flat(9));
+    node.append(...there([body()]));
   };
   node.addEventListener('toggle', make);
   make();

@@ -24,7 +24,7 @@ const draw = item => {
     el('span', {class: 'mark', 'aria-hidden': 'true'}, item.mark), el('time', null, item.first ? clock(f.at) : ''),
     el('span', {class: 'text'}, item.tag && el('span', {class: 'tag'}, item.tag), el('b', null, item.name), ' ', el('span', {class: item.use ? 'mono' : null}, item.text),
       item.result && el('span', {class: 'dim'}, ` → ${item.result}`)),
-    el('span', {class: 'cells'}, item.first ? cells(f).map(([name, value]) => el('span', {title: name}, value || (name && '–'))) : null));
+    el('span', {class: 'cells'}, item.first ? cells(f).map(([name, value]) => el('span', {title: value ? `${name}: ${value}` : null}, value || (name && '–'))) : null));
   node.style.setProperty('--depth', item.depth);
   return node;
 };
@@ -85,7 +85,7 @@ export const timeline = ({source, member, objective, still, params, go, empty}) 
     body.classList.toggle('none', !items.length);
     if (!loading) say(items.length);
   };
-  const say = any => status.replaceChildren(...any ? [`${many((kind === 'other' ? others : rows).length, 'row')}${cursor ? ' so far, more above' : ''}`, live && ` · ${live}`]
+  const say = any => status.replaceChildren(...any ? [`${many(rows.length + (withOthers ? others.length : 0), 'row')}${cursor ? ' so far, more above' : ''}`, live && ` · ${live}`]
     : Object.keys(filters).length ? ['Nothing fits these filters. ', button('Clear them', () => go({}))] : [empty || 'Nothing is recorded yet.']);
 
   const summarise = () => {
@@ -156,10 +156,12 @@ export const timeline = ({source, member, objective, still, params, go, empty}) 
     if (model || tool || withOthers) return;
     const page = await source.rows({...rest, kind: OTHERS, limit: 1000, cursor: moreOthers}).catch(() => ({rows: [], next: null}));
     if (stopped) return;
-    take(page.rows);
     moreOthers = page.next;
-    layout();
-    summarise();
+    if (page.rows.length) {
+      take(page.rows);
+      layout();
+      summarise();
+    }
     if (get('tab') === 'hosts') showHosts();
   };
 

@@ -123,13 +123,13 @@ fn run(parsed: &Parsed) -> Result<u8, Error> {
         }
     };
     if options.last_session {
-        options.query.session = rows.last_session(member.as_deref()).map_err(unread)?;
+        options.query.session = rows.last_session(member.as_deref()).map_err(rows::failed(VERB_NAME))?;
         if options.query.session.is_none() {
             return Err(nothing("no session is recorded"));
         }
     }
     let prices = usage::prices(parsed, VERB_NAME)?.0;
-    let mut briefs = rows.briefs(&options.query, &prices).map_err(unread)?;
+    let mut briefs = rows.briefs(&options.query, &prices).map_err(rows::failed(VERB_NAME))?;
     if !options.ids.is_empty() {
         briefs.retain(|brief| options.ids.contains(&brief.id));
         if let Some(id) = options.ids.iter().find(|id| !briefs.iter().any(|brief| brief.id == **id)) {
@@ -171,10 +171,6 @@ fn nothing(what: &str) -> Error {
     Error::failed(VERB_NAME, what)
 }
 
-fn unread(error: rows::Error) -> Error {
-    Error::Failed { verb: VERB_NAME, what: error.to_string(), fix: error.fix() }
-}
-
 /// What is to be written.
 struct Found<'a> {
     rows: &'a Rows,
@@ -198,7 +194,7 @@ fn write(
     for (done, brief) in found.briefs.into_iter().enumerate() {
         progress.tell(done as u64, total);
         // A row that is gone was pruned meanwhile.
-        let Some(row) = found.rows.whole(&brief).map_err(unread)? else { continue };
+        let Some(row) = found.rows.whole(&brief).map_err(rows::failed(VERB_NAME))? else { continue };
         let event = || serde_json::from_str::<Value>(&row.event).map_err(|e| Error::failed(VERB_NAME, e));
         match form {
             Form::Jsonl => {
