@@ -6,6 +6,8 @@ mod broker_stub;
 mod bytes;
 #[path = "run/capture.rs"]
 mod capture;
+#[path = "run/ci.rs"]
+mod ci;
 #[path = "run/exits.rs"]
 mod exits;
 #[path = "run/faults.rs"]

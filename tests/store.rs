@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use ac7::activity::{Event, KINDS};
-use ac7::sink::{Encoded, LocalSink, Report, Sink};
+use ac7::sink::{Encoded, LocalSink, Place, Report, Sink};
 use ac7::store::Error;
 use ac7::store::activity::{Appended, Parser, Pruned, Query, Reader, Row, Store, Upload, count_older};
 use ac7::sys::random;
@@ -841,7 +841,7 @@ fn the_local_sink_stores_in_order_and_reports() {
     let report = sink(&path, &with_junk, Duration::from_secs(30));
     assert_eq!((report.stored, report.dropped), (399, 2));
     assert!(report.reason.unwrap().contains("not one"));
-    assert_eq!(report.place, path.display().to_string());
+    assert_eq!(report.place, Some(Place::Database(path.clone())));
     let mut stored = list(&Reader::open(&path).unwrap(), &all());
     stored.reverse();
     assert_eq!(stored.iter().map(|row| &row.event).collect::<Vec<_>>(), events.iter().collect::<Vec<_>>());

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use ac7::client::{Client, Options};
 use ac7::sink::uploader::Uploader;
-use ac7::sink::{Encoded, Report, Sink};
+use ac7::sink::{Encoded, Place, Report, Sink};
 use broker_stub::{BrokerStub, Step};
 use certs::{Scratch, signed};
 use serde_json::{Value, json};
@@ -109,7 +109,7 @@ fn events_arrive_in_order_in_batches_of_fifty() {
     push_all(&mut uploader, 0..230);
     let report = uploader.close(GRACE);
     all_stored(&report, 230);
-    assert_eq!(report.place, broker.url());
+    assert_eq!(report.place, Some(Place::Broker(broker.url())));
     assert_eq!(broker.books.urls(), numbers(0..230));
     let books = broker.books.lock();
     let uploads: Vec<_> = books.requests.iter().filter(|r| r.method == "POST").collect();

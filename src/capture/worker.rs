@@ -18,8 +18,9 @@ const STACK: usize = extract::STACK + (512 << 10);
 
 /// Takes what the worker makes, on the worker's own thread.
 pub trait Consumer: Send + 'static {
-    /// One more event, redacted and cut to size, and its JSON text.
-    fn take(&mut self, event: &Event, json: String);
+    /// One more event, redacted and cut to size, its JSON text, and how many secrets were in it that no login
+    /// explains.
+    fn take(&mut self, event: &Event, json: String, secrets: usize);
 
     /// So many model calls are under way from now on; those that have ended have been taken by then.
     fn under_way(&mut self, calls: usize);
@@ -50,9 +51,9 @@ impl<C: Consumer> Worker<C> {
             while queue.take(&mut ready) {
                 for one in ready.drain(..) {
                     let mut event = |mut event: Event| {
-                        redact::event(&mut event, &rules);
+                        let secrets = redact::event(&mut event, &rules).strays;
                         let json = extract::fit(&mut event);
-                        consumer.take(&event, json);
+                        consumer.take(&event, json, secrets);
                     };
                     match one {
                         Ready::Event(ready) => event(*ready),
@@ -167,7 +168,7 @@ mod tests {
     struct Told(Sender<String>);
 
     impl Consumer for Told {
-        fn take(&mut self, event: &Event, _: String) {
+        fn take(&mut self, event: &Event, _: String, _: usize) {
             self.0.send(event.kind().to_string()).unwrap();
         }
 

@@ -13,10 +13,15 @@ use super::flags::{Flag, Parsed};
 /// Where a broker is when only a token says that there is one.
 const DEFAULT_URL: &str = "http://127.0.0.1:8717";
 
+/// Where events go instead of a database or a broker.
+const OUTPUT: Flag =
+    Flag::value("output", "FILE", "Write events to FILE as JSON Lines, to no database and no broker");
+
 /// Options that say where events go.
 pub const DESTINATION: &[Flag] = &[
     Flag::switch("local", "Store events in the local database, whatever AC7_URL and AC7_TOKEN say"),
     Flag::value("db", "PATH", "The local activity database").or("$XDG_DATA_HOME/ac7/activity.db"),
+    OUTPUT,
     Flag::value("url", "URL", "Upload events to the broker at URL; else $AC7_URL")
         .or("http://127.0.0.1:8717 with a token"),
     Flag::value("token", "TOKEN", "The broker's token; better AC7_TOKEN, as other users see arguments"),
@@ -29,6 +34,7 @@ pub const TEAM: &[Flag] = &[
     Flag::switch("local", "Without a team: only store events in the local database"),
     Flag::value("db", "PATH", "The local activity database; implies --local")
         .or("$XDG_DATA_HOME/ac7/activity.db"),
+    Flag { help: "Write events to FILE as JSON Lines, to no database; implies --local", ..OUTPUT },
 ];
 
 /// Options that say what is captured, for a verb whose scope is `scope` unless told otherwise.
@@ -54,6 +60,14 @@ pub const fn table(scope: &'static str) -> [Flag; 10] {
 pub const TALK: &[Flag] = &[
     Flag::switch("quiet", "Leave out the summary; what was tunnelled or lost is still told"),
     Flag::switch("json", "End with the summary as one line of JSON on standard error"),
+    Flag::value(
+        "summary",
+        "markdown|FILE",
+        "Say it in Markdown too: on standard error, or at the end of FILE",
+    )
+    .many(),
+    Flag::value("fail-on", "dropped|truncated|secrets-seen", "Exit 3 after a success with this; commas join")
+        .many(),
 ];
 
 /// Where events go: to a broker only if told so, by an option or a variable; options win over variables.
@@ -61,8 +75,8 @@ pub const TALK: &[Flag] = &[
 /// # Errors
 /// Local and broker options together, a URL that is none, a token that cannot be one.
 pub fn destination(parsed: &Parsed, env: Environment) -> Result<Destination, Error> {
-    if parsed.has("local") || parsed.has("db") {
-        return local(parsed);
+    if let Some(here) = here(parsed)? {
+        return Ok(here);
     }
     let (url, token) = broker(parsed, env)?;
     if url.is_none() && token.is_none() {
@@ -76,22 +90,30 @@ pub fn destination(parsed: &Parsed, env: Environment) -> Result<Destination, Err
 /// # Errors
 /// As [`destination`].
 pub fn team(parsed: &Parsed, env: Environment) -> Result<Destination, Error> {
-    if parsed.has("local") || parsed.has("db") {
-        return local(parsed);
+    if let Some(here) = here(parsed)? {
+        return Ok(here);
     }
     let (url, token) = broker(parsed, env)?;
     Ok(Destination::Broker { url: url.unwrap_or_else(|| DEFAULT_URL.to_string()), token })
 }
 
-fn local(parsed: &Parsed) -> Result<Destination, Error> {
-    for local in ["local", "db"] {
-        for broker in ["url", "token"] {
-            if parsed.has(local) && parsed.has(broker) {
-                return Err(parsed.conflict(local, broker));
-            }
+/// A place on this machine, if an option names one.
+fn here(parsed: &Parsed) -> Result<Option<Destination>, Error> {
+    for (one, others) in [
+        ("output", &["db", "url", "token", "no-trace"][..]),
+        ("local", &["url", "token"]),
+        ("db", &["url", "token"]),
+    ] {
+        if let Some(other) = others.iter().find(|other| parsed.has(one) && parsed.has(other)) {
+            return Err(parsed.conflict(one, other));
         }
     }
-    Ok(Destination::Local { db: parsed.path("db") })
+    if let Some(output) = parsed.get("output").filter(|output| *output == "-") {
+        return Err(parsed.bad("output", output, "standard output is the command's"));
+    }
+    let local = || Destination::Local { db: parsed.path("db") };
+    let is_local = parsed.has("local") || parsed.has("db");
+    Ok(parsed.path("output").map(|path| Destination::File { path }).or_else(|| is_local.then(local)))
 }
 
 /// URL and token, as far as an option or a variable has them.

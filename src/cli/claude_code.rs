@@ -5,7 +5,8 @@ use crate::runner::{self, options::AgentOptions};
 
 use super::error::Error;
 use super::flags::{Flag, Operands, Parsed};
-use super::{Environment, Group, Verb, capture, doctor, environment, run as run_verb, summary, terminal};
+use super::summary::Talk;
+use super::{Environment, Group, Verb, capture, doctor, environment, run as run_verb, terminal};
 
 const CAPTURE: &[Flag] = &capture::table("agent");
 
@@ -28,6 +29,7 @@ pub const VERB: Verb = Verb {
     ],
     exits: &[
         ("N", "the agent's own status; 128+N if signal N ended it"),
+        ("3", "the agent succeeded, and what --fail-on names has happened"),
         ("127", "there is no claude"),
         ("1", "ac7 itself failed, the broker is not there or refuses us"),
         ("2", "the command line makes no sense"),
@@ -43,9 +45,9 @@ fn run(parsed: &Parsed) -> Result<u8, Error> {
         return doctor::look_at(Agent::ClaudeCode, parsed);
     }
     let say = |line: &str| terminal::say(format_args!("ac7: {line}"));
+    let talk = Talk::open(parsed, VERB.name)?;
     let outcome = runner::claude_code(&options, &say).map_err(|why| run_verb::failed(VERB.name, &why))?;
-    summary::tell(&outcome, parsed.has("quiet"), parsed.has("json"));
-    Ok(outcome.code)
+    Ok(talk.tell(&outcome))
 }
 
 /// What was typed, checked.

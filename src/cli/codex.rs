@@ -4,8 +4,9 @@ use crate::runner::{self, options::CodexOptions};
 
 use super::error::Error;
 use super::flags::{Flag, Operands, Parsed};
+use super::summary::Talk;
 use super::{Environment, Group, Verb, capture, claude_code, doctor, environment};
-use super::{run as run_verb, summary, terminal, text};
+use super::{run as run_verb, terminal, text};
 
 const CAPTURE: &[Flag] = &capture::table("agent");
 
@@ -33,6 +34,7 @@ pub const VERB: Verb = Verb {
     ],
     exits: &[
         ("N", "codex's own status; 128+N if we were ended by signal N, or codex was"),
+        ("3", "the agent succeeded, and what --fail-on names has happened"),
         ("127", "there is no codex"),
         ("1", "ac7 itself failed, the broker is not there or refuses us, codex has no login"),
         ("2", "the command line makes no sense"),
@@ -51,9 +53,9 @@ fn run(parsed: &Parsed) -> Result<u8, Error> {
     let utf8 = terminal::utf8();
     let say =
         |line: &str| terminal::say(format_args!("ac7: {}", text::cut(&text::line(line, utf8), SHOWN, utf8)));
+    let talk = Talk::open(parsed, VERB.name)?;
     let outcome = runner::codex(&options, &say).map_err(|why| run_verb::failed(VERB.name, &why))?;
-    summary::tell(&outcome, parsed.has("quiet"), parsed.has("json"));
-    Ok(outcome.code)
+    Ok(talk.tell(&outcome))
 }
 
 /// What was typed, checked.

@@ -175,7 +175,8 @@ impl Parsed {
         self.values(name).last()
     }
 
-    fn values(&self, name: &'static str) -> impl Iterator<Item = &OsStr> {
+    /// Every value of the option, in the order typed.
+    pub fn values(&self, name: &'static str) -> impl Iterator<Item = &OsStr> {
         self.options.iter().filter(move |(n, _)| *n == name).filter_map(|(_, v)| v.as_deref())
     }
 
@@ -245,7 +246,9 @@ impl Parsed {
         self.get(option).map(|v| v.to_str().and_then(&read).ok_or_else(bad)).transpose()
     }
 
-    fn bad(&self, option: &'static str, value: &OsStr, why: &'static str) -> Error {
+    /// The error of a value that cannot be meant.
+    #[must_use]
+    pub fn bad(&self, option: &'static str, value: &OsStr, why: &'static str) -> Error {
         Error::BadValue { verb: self.verb, option, value: Some(value.to_os_string()), why }
     }
 

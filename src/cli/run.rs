@@ -4,7 +4,8 @@ use crate::runner::{self, options::RunOptions};
 
 use super::error::Error;
 use super::flags::{Flag, Operands, Parsed};
-use super::{Environment, Group, Verb, capture, environment, summary};
+use super::summary::Talk;
+use super::{Environment, Group, Verb, capture, environment};
 
 const CAPTURE: &[Flag] = &capture::table("all");
 
@@ -16,11 +17,13 @@ pub const VERB: Verb = Verb {
     flags: &[capture::DESTINATION, CAPTURE, capture::TALK],
     examples: &[
         ("ac7 run -- claude -p 'hello'", "record what Claude Code says and hears"),
+        ("ac7 run --output trace.jsonl --fail-on dropped -- make", "in CI: a file, and no lost events"),
         ("ac7 run --trace-skip github.com -- python agent.py", "leave one host alone"),
     ],
     exits: &[
         ("N", "the command's own status; 128+N if signal N ended it"),
         ("127", "the command was not found; 126, it cannot be executed"),
+        ("3", "the command succeeded, and what --fail-on names has happened"),
         ("1", "ac7 itself failed"),
         ("2", "the command line makes no sense"),
     ],
@@ -31,9 +34,9 @@ pub const VERB: Verb = Verb {
 
 fn run(parsed: &Parsed) -> Result<u8, Error> {
     let options = options(parsed, &environment)?;
+    let talk = Talk::open(parsed, VERB.name)?;
     let outcome = runner::run(&options).map_err(|why| failed(VERB.name, &why))?;
-    summary::tell(&outcome, options.quiet, options.json);
-    Ok(outcome.code)
+    Ok(talk.tell(&outcome))
 }
 
 /// A session that did not come to be.
@@ -47,8 +50,6 @@ fn options(parsed: &Parsed, env: Environment) -> Result<RunOptions, Error> {
         command: parsed.operands.clone(),
         destination: capture::destination(parsed, env)?,
         capture: capture::options(parsed, env, Scope::All)?,
-        quiet: parsed.has("quiet"),
-        json: parsed.has("json"),
     })
 }
 
@@ -77,7 +78,6 @@ mod tests {
         assert_eq!(options.command, [OsString::from("true")]);
         let capture = options.capture.unwrap();
         assert_eq!((capture.scope, capture.upstream_proxy), (Scope::All, ProxyChoice::Environment));
-        assert_eq!((options.quiet, options.json), (false, false));
     }
 
     #[test]
@@ -98,6 +98,8 @@ mod tests {
             ("--local", &[("AC7_URL", "http://e")], local(None)),
             ("--db f", &[("AC7_TOKEN", "e")], local(Some("f"))),
             ("--local --db f", &[], local(Some("f"))),
+            ("--output o", &[("AC7_URL", "http://e")], Destination::File { path: "o".into() }),
+            ("--local --output o", &[], Destination::File { path: "o".into() }),
         ] {
             assert_eq!(read(&format!("{line} -- x"), env).unwrap().destination, want, "{line}");
         }
@@ -109,7 +111,6 @@ mod tests {
                     --connect-to H:443:127.0.0.1:9 --connect-to ::[::1]: --ca-cert c.pem --redact-pattern corp_ --retain 3 \
                     --upstream-proxy none --quiet --json prog --flag";
         let options = read(line, &[("AC7_CA_CERT", "e.pem")]).unwrap();
-        assert_eq!((options.quiet, options.json), (true, true));
         assert_eq!(options.command, ["prog", "--flag"].map(OsString::from));
         let capture = options.capture.unwrap();
         let hosts = |names: &[&str]| names.iter().map(|n| HostPattern::new(n)).collect::<Vec<_>>();
@@ -142,6 +143,11 @@ mod tests {
             ("", "ac7 run: no command given"),
             ("--local --url http://h -- x", "ac7 run: --local and --url exclude each other"),
             ("--db f --token t -- x", "ac7 run: --db and --token exclude each other"),
+            ("--output o --url http://h -- x", "ac7 run: --output and --url exclude each other"),
+            ("--output o --db f -- x", "ac7 run: --output and --db exclude each other"),
+            ("--output o --no-trace -- x", "ac7 run: --output and --no-trace exclude each other"),
+            ("--output - -- x", "ac7 run: bad --output: -: standard output is the command's"),
+            ("--output= -- x", "ac7 run: --output needs a value: FILE"),
             ("--scope some -- x", "ac7 run: bad --scope: some: it is not agent, all or model"),
             ("--url h:1 -- x", "ac7 run: bad --url: h:1: it is not http:// or https:// with a host"),
             ("--url http:// -- x", "ac7 run: bad --url: "),

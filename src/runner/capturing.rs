@@ -65,8 +65,9 @@ struct Consumer {
 }
 
 impl worker::Consumer for Consumer {
-    fn take(&mut self, event: &Event, json: String) {
+    fn take(&mut self, event: &Event, json: String, secrets: usize) {
         self.totals.add(event);
+        self.totals.secrets += secrets as u64;
         if let Some(look) = &self.watchers.look {
             look(event, &json);
         }

@@ -2,7 +2,7 @@
 use std::env;
 use std::ffi::OsString;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -39,7 +39,7 @@ pub fn run(options: &AgentOptions, say: Say<'_>) -> Result<Outcome, Error> {
         UNSAFE.iter().for_each(|line| say(line));
     }
     match &options.destination {
-        Destination::Local { db } => alone(options, db.as_deref(), program, &log),
+        Destination::Local { .. } | Destination::File { .. } => alone(options, program, &log),
         Destination::Broker { url, token } => {
             let client = session::connect(url, token.as_deref(), options.ca_cert.as_deref())?;
             member(options, &client, program, &log, say)
@@ -69,16 +69,13 @@ pub(super) const UNSAFE: [&str; 6] = [
     "+----------------------------------------------------------------------+",
 ];
 
-/// Capture into the local database, and nothing else.
-fn alone(
-    options: &AgentOptions,
-    db: Option<&Path>,
-    program: PathBuf,
-    log: &Arc<Log>,
-) -> Result<Outcome, Error> {
+/// Capture into the local database or a file, and nothing else.
+fn alone(options: &AgentOptions, program: PathBuf, log: &Arc<Log>) -> Result<Outcome, Error> {
     let signals = child::catch_signals().map_err(|why| Error::System { what: "catch signals", why })?;
-    let start =
-        |capture: &CaptureOptions| Capturing::start(capture, || session::local(db), Watchers::default(), log);
+    let start = |capture: &CaptureOptions| {
+        let sink = || session::sink(&options.destination, capture, log);
+        Capturing::start(capture, sink, Watchers::default(), log)
+    };
     let capturing = options.capture.as_ref().map(start).transpose()?;
     let environment = environment(options, capturing.as_ref());
     let (code, elapsed) = run_child(program, options.arguments.clone(), (&environment, &[]), signals, log)?;

@@ -31,6 +31,11 @@ pub enum Error {
     Client(client::Error),
     /// There is no place for the local database.
     NoHome,
+    /// The file that the events were to go to.
+    Output {
+        path: PathBuf,
+        why: io::Error,
+    },
     Pattern(redact::TooShort),
     /// codex's directory.
     Codex(HomeError),
@@ -57,6 +62,7 @@ impl fmt::Display for Error {
             Error::NoHome => {
                 write!(f, "no place for the database: neither XDG_DATA_HOME nor HOME is an absolute path")
             }
+            Error::Output { path, why } => write!(f, "cannot write {}: {why}", path.display()),
             Error::Pattern(why) => why.fmt(f),
             Error::Codex(why) => why.fmt(f),
             Error::Directory { path, why } => write!(f, "cannot work in {}: {why}", path.display()),
@@ -97,10 +103,12 @@ impl Error {
             }
             Error::System { .. } => Some("--no-trace runs the command without the proxy".to_string()),
             Error::Client(why) => why.fix(),
-            Error::NoHome => Some("--db PATH".to_string()),
+            Error::NoHome => Some("--db PATH or --output FILE, or set HOME".to_string()),
             Error::Codex(why) => why.fix().map(str::to_string),
             Error::Directory { .. } => Some("--cwd DIR".to_string()),
-            Error::Ca(_) | Error::Pattern(_) | Error::Start(_) | Error::Wait(_) => None,
+            Error::Ca(_) | Error::Output { .. } | Error::Pattern(_) | Error::Start(_) | Error::Wait(_) => {
+                None
+            }
         }
     }
 }

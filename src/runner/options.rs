@@ -15,10 +15,6 @@ pub struct RunOptions {
     pub destination: Destination,
     /// What is captured; `None` runs the command as it is.
     pub capture: Option<CaptureOptions>,
-    /// Leave out the summary's lines of success.
-    pub quiet: bool,
-    /// End with one line of JSON on standard error instead of the summary.
-    pub json: bool,
 }
 
 /// A session of an agent that takes part in a team.
@@ -26,7 +22,7 @@ pub struct RunOptions {
 pub struct AgentOptions {
     /// The agent's own arguments.
     pub arguments: Vec<OsString>,
-    /// The broker, or with `--local` the database: then there is capture alone.
+    /// The broker; with anything else there is capture alone.
     pub destination: Destination,
     /// What is captured; `None` captures nothing.
     pub capture: Option<CaptureOptions>,
@@ -57,6 +53,8 @@ pub struct CodexOptions {
 pub enum Destination {
     /// The local activity database, at this path or at its usual place.
     Local { db: Option<PathBuf> },
+    /// A file of JSON Lines.
+    File { path: PathBuf },
     /// A broker; without a token the run is refused.
     Broker { url: String, token: Option<String> },
 }
@@ -66,6 +64,7 @@ impl fmt::Debug for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Destination::Local { db } => write!(f, "Local({db:?})"),
+            Destination::File { path } => write!(f, "File({})", path.display()),
             Destination::Broker { url, token } => write!(f, "Broker({url}, token: {})", token.is_some()),
         }
     }

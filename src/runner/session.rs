@@ -12,7 +12,7 @@ use super::upstream;
 use crate::agents::command;
 use crate::client::{self, CallerProxy, Client, auth};
 use crate::sink::uploader::Uploader;
-use crate::sink::{LocalSink, Sink};
+use crate::sink::{FileSink, LocalSink, Sink};
 use crate::sys::log::Log;
 use crate::sys::{limits, paths, user};
 
@@ -62,10 +62,18 @@ pub fn run(options: &RunOptions) -> Result<Outcome, Error> {
 }
 
 /// Where the events go. Neither a database that cannot be written nor a broker that is down keeps the command from
-/// running: the sink opens its way by itself, on a thread of its own.
-fn sink(destination: &Destination, options: &CaptureOptions, log: &Arc<Log>) -> Result<Box<dyn Sink>, Error> {
+/// running: the sink opens its way by itself, on a thread of its own. A file is there at once, or the user is told.
+pub(super) fn sink(
+    destination: &Destination,
+    options: &CaptureOptions,
+    log: &Arc<Log>,
+) -> Result<Box<dyn Sink>, Error> {
     match destination {
         Destination::Local { db } => local(db.as_deref()),
+        Destination::File { path } => {
+            let sink = FileSink::create(path, &user::login_name());
+            Ok(Box::new(sink.map_err(|why| Error::Output { path: path.clone(), why })?))
+        }
         Destination::Broker { url, token } => {
             let client = connect(url, token.as_deref(), options.ca_cert.as_deref())?;
             upload(client, None, log)
@@ -74,7 +82,7 @@ fn sink(destination: &Destination, options: &CaptureOptions, log: &Arc<Log>) -> 
 }
 
 /// A sink into the local database.
-pub(super) fn local(db: Option<&std::path::Path>) -> Result<Box<dyn Sink>, Error> {
+fn local(db: Option<&std::path::Path>) -> Result<Box<dyn Sink>, Error> {
     let usual = || paths::data_dir().map(|dir| dir.join("activity.db"));
     let path = db.map(std::path::Path::to_path_buf).or_else(usual).ok_or(Error::NoHome)?;
     Ok(Box::new(LocalSink::new(path, user::login_name())))

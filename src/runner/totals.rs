@@ -28,6 +28,8 @@ pub struct Totals {
     pub truncated: u64,
     /// Connections whose bytes could not be understood.
     pub unparsed: u64,
+    /// Secrets that were replaced where no login belongs; one that is sent again counts again.
+    pub secrets: u64,
     /// What passed undecrypted, by host.
     pub tunnelled: BTreeMap<String, Tunnelled>,
     /// Upstreams that could not be reached or trusted, and why the last time.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{Encoded, Report, Sink};
+use super::{Encoded, Place, Report, Sink};
 use crate::store::activity::{Batch, Parser, Store, Upload};
 use crate::store::{Error, Stop};
 use crate::sys::clock;
@@ -31,7 +31,7 @@ const STACK: usize = 1 << 20;
 pub struct LocalSink {
     shared: Arc<Shared>,
     thread: Option<Joinable>,
-    place: String,
+    place: PathBuf,
 }
 
 struct Shared {
@@ -94,7 +94,7 @@ impl LocalSink {
     #[must_use]
     pub fn new(path: PathBuf, member: String) -> LocalSink {
         let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new() });
-        let place = path.display().to_string();
+        let place = path.clone();
         let ended = Ended(shared.clone());
         let started = thread::spawn("store", STACK, move || {
             thread::give_way();
@@ -140,7 +140,7 @@ impl Sink for LocalSink {
             stored: state.stored,
             dropped: state.dropped,
             reason: state.reason.take().filter(|_| state.dropped > 0),
-            place: mem::take(&mut self.place),
+            place: Some(Place::Database(mem::take(&mut self.place))),
         }
     }
 }

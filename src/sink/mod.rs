@@ -1,13 +1,17 @@
-//! Where events go: the broker, by way of the uploader, or a local database.
+//! Where events go: the broker, by way of the uploader, a local database or a file of JSON Lines.
 //!
 //! Comes in: events from the capture worker, redacted and encoded. Goes out: batches. A sink counts whatever it
 //! loses and says so at the end; it never loses silently.
+mod file;
 mod local;
 
 pub mod uploader;
 
+pub use file::FileSink;
 pub use local::LocalSink;
 
+use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// An event as the JSON text that is stored or sent.
@@ -30,6 +34,25 @@ pub trait Sink: Send {
     fn close(self: Box<Self>, grace: Duration) -> Report;
 }
 
+/// Where a sink puts events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The broker with this URL.
+    Broker(String),
+    Database(PathBuf),
+    /// A file of JSON Lines.
+    File(PathBuf),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Broker(url) => f.write_str(url),
+            Place::Database(path) | Place::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
 /// What became of a sink's events.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
@@ -39,6 +62,6 @@ pub struct Report {
     pub dropped: u64,
     /// Why, in words for the user (`the broker did not answer for 41 s`), if any were lost.
     pub reason: Option<String>,
-    /// Where the others are: the database's path or the broker's URL.
-    pub place: String,
+    /// Where the others are.
+    pub place: Option<Place>,
 }

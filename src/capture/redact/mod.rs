@@ -39,29 +39,38 @@ const HEADERS: [&str; 14] = [
     "cf-access-client-secret",
 ];
 
+/// What was replaced in an event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Replaced {
+    /// Values that stood where a login belongs: in headers, fields and parameters that are named for it.
+    pub logins: usize,
+    /// What looks like a secret and stood somewhere else, as in a prompt or what a tool has read.
+    pub strays: usize,
+}
+
 /// Replace the secrets in `event` and say how many there were.
-pub fn event(event: &mut Event, rules: &Rules) -> usize {
-    let mut count = 0;
+pub fn event(event: &mut Event, rules: &Rules) -> Replaced {
+    let mut logins = 0;
     if let What::Opaque { entry, .. } = &mut event.what {
         for (name, value) in entry.request_headers.iter_mut().chain(&mut entry.response_headers) {
             if HEADERS.iter().any(|h| name.eq_ignore_ascii_case(h)) {
                 if value != REDACTED {
                     REDACTED.clone_into(value);
-                    count += 1;
+                    logins += 1;
                 }
             } else {
                 // `Location` and `Referer` carry codes in their queries.
-                count += keyed::replace(value);
+                logins += keyed::replace(value);
             }
         }
-        count += keyed::replace(&mut entry.url);
+        logins += keyed::replace(&mut entry.url);
         for preview in [&mut entry.request_body_preview, &mut entry.response_body_preview] {
-            count += preview.as_mut().map_or(0, keyed::replace);
+            logins += preview.as_mut().map_or(0, keyed::replace);
         }
     }
-    let mut redactor = Redactor { rules, count };
+    let mut redactor = Redactor { rules, count: 0 };
     event.visit(&mut redactor);
-    redactor.count
+    Replaced { logins, strays: redactor.count }
 }
 
 struct Redactor<'a> {

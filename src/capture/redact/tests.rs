@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::oracle::oracle;
-use super::{REDACTED, Rules, event, keyed};
+use super::{REDACTED, Replaced, Rules, event, keyed};
 use crate::activity::{Event, OpaqueEntry, What};
 
 fn redacted(text: &str) -> (String, usize) {
@@ -282,7 +282,7 @@ fn an_event_is_redacted_everywhere() {
     let json = json!({"kind": "llm_exchange", "ts": 2, "duration": 1, "entry": entry});
     let planted = json.to_string().matches(&key).count();
     let mut got = Event::from_json(&json).unwrap();
-    assert_eq!(event(&mut got, &Rules::default()), planted);
+    assert_eq!(event(&mut got, &Rules::default()), Replaced { logins: 0, strays: planted });
     let text = got.to_json().to_string();
     assert!(!text.contains("sk-ant"), "{text}");
     assert_eq!(text.matches(REDACTED).count(), planted);
@@ -320,7 +320,7 @@ fn an_opaque_event_is_redacted_everywhere() {
         ..OpaqueEntry::default()
     });
     let rules = Rules::default();
-    assert_eq!(event(&mut got, &rules), 15);
+    assert_eq!(event(&mut got, &rules), Replaced { logins: 11, strays: 4 });
     let want = json!({
         "kind": "opaque_http", "startedAt": 0, "endedAt": 0, "host": "auth.example", "method": "POST",
         "url": "https://auth.example/token?key=[REDACTED]&code=[REDACTED]", "status": null,
@@ -332,7 +332,7 @@ fn an_opaque_event_is_redacted_everywhere() {
         "responseBodyPreview": r#"{"access_token":"[REDACTED]","note":"[REDACTED]","refresh_token":"[REDACTED]"#,
         "client": REDACTED});
     assert_eq!(got.to_json()["entry"], want);
-    assert_eq!(event(&mut got, &rules), 0, "a second time");
+    assert_eq!(event(&mut got, &rules), Replaced::default(), "a second time");
 }
 
 /// Texts on which a scan that starts anew at every candidate would take minutes.

@@ -69,7 +69,7 @@ pub fn run(options: &CodexOptions, say: Say<'_>) -> Result<Outcome, Error> {
         UNSAFE.iter().for_each(|line| say(line));
     }
     match &options.agent.destination {
-        Destination::Local { db } => alone(options, db.as_deref(), program, &log),
+        Destination::Local { .. } | Destination::File { .. } => alone(options, program, &log),
         Destination::Broker { url, token } => {
             let callers = home::callers().map_err(Error::Codex)?;
             let client = session::connect(url, token.as_deref(), options.agent.ca_cert.as_deref())?;
@@ -78,16 +78,13 @@ pub fn run(options: &CodexOptions, say: Say<'_>) -> Result<Outcome, Error> {
     }
 }
 
-/// Capture the user's own codex into the local database, and nothing else.
-fn alone(
-    options: &CodexOptions,
-    db: Option<&Path>,
-    program: PathBuf,
-    log: &Arc<Log>,
-) -> Result<Outcome, Error> {
+/// Capture the user's own codex into the local database or a file, and nothing else.
+fn alone(options: &CodexOptions, program: PathBuf, log: &Arc<Log>) -> Result<Outcome, Error> {
     let signals = child::catch_signals().map_err(|why| Error::System { what: "catch signals", why })?;
-    let start =
-        |capture: &CaptureOptions| Capturing::start(capture, || session::local(db), Watchers::default(), log);
+    let start = |capture: &CaptureOptions| {
+        let sink = || session::sink(&options.agent.destination, capture, log);
+        Capturing::start(capture, sink, Watchers::default(), log)
+    };
     let capturing = options.agent.capture.as_ref().map(start).transpose()?;
     let (set, removed) = environment(options, capturing.as_ref());
     let mut arguments: Vec<OsString> = Vec::new();

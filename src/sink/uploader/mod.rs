@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use self::queue::{Item, Queue, Trouble, USUAL};
-use super::{Encoded, Report, Sink};
+use super::{Encoded, Place, Report, Sink};
 use crate::client::{Answer, Backoff, Client, Error, Failure};
 use crate::sys::random;
 use crate::sys::thread::{self, Joinable};
@@ -110,7 +110,7 @@ impl Uploader {
         if let Some(thread) = self.thread.take().filter(|_| ended) {
             thread.join();
         }
-        Report { stored, dropped, reason, place: self.client.url().to_string() }
+        Report { stored, dropped, reason, place: Some(Place::Broker(self.client.url().to_string())) }
     }
 }
 

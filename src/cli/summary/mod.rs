@@ -1,26 +1,22 @@
-//! What is said when a captured command has ended: one to four lines on standard error, or one of JSON.
+//! What is said when a captured command has ended: one to four lines on standard error, one of JSON, a table in
+//! Markdown; and what the end is to mean for whoever waits for it.
+mod markdown;
+mod talk;
+
 use std::path::Path;
 
 use serde_json::{Value, json};
 
 use super::format::{bytes, count, counted, dollars, duration, percent};
 use super::{terminal, text};
+
 use crate::runner::{Captured, Outcome, Totals};
+use crate::sink::{Place, Report};
 use crate::usage::Prices;
+pub use talk::Talk;
 
 /// Hosts that a line names; the others are counted.
 const NAMED: usize = 3;
-
-/// Say it all on standard error.
-pub fn tell(outcome: &Outcome, quiet: bool, json: bool) {
-    let prices = Prices::usual(None).ok().map(|(prices, _)| prices);
-    for line in lines(outcome, quiet || json, prices.as_ref()) {
-        terminal::say(format_args!("ac7: {line}"));
-    }
-    if json {
-        terminal::say(json_line(outcome, prices.as_ref()));
-    }
-}
 
 /// The lines for a person, without `ac7: `; with `quiet` only those about what was lost or not seen. Without `prices`
 /// nothing is said of costs: a broken table is no reason to say more here, `ac7 usage` tells what is wrong with it.
@@ -28,16 +24,18 @@ fn lines(outcome: &Outcome, quiet: bool, prices: Option<&Prices>) -> Vec<String>
     let Some(captured) = &outcome.captured else { return outcome.notes.clone() };
     let mut out = Vec::new();
     if !quiet {
-        let elapsed = outcome.elapsed.as_millis().try_into().unwrap_or(u64::MAX);
-        out.push(calls(captured, elapsed, prices));
-        if captured.report.stored > 0 {
-            out.push(place(&captured.report.place));
-        }
+        out.push(calls(captured, elapsed(outcome), prices));
+        out.extend(captured.report.place.as_ref().filter(|_| captured.report.stored > 0).map(place));
     }
     out.extend(tunnelled(&captured.totals));
     out.extend(lost(captured));
     out.extend(captured.notes.iter().chain(&outcome.notes).cloned());
     out
+}
+
+/// In ms.
+fn elapsed(outcome: &Outcome) -> u64 {
+    outcome.elapsed.as_millis().try_into().unwrap_or(u64::MAX)
 }
 
 fn calls(captured: &Captured, elapsed: u64, prices: Option<&Prices>) -> String {
@@ -101,14 +99,17 @@ fn why_none(captured: &Captured) -> String {
     }
 }
 
-fn place(place: &str) -> String {
-    if place.starts_with("http://") || place.starts_with("https://") {
-        return format!("sent to {}", text::line(place, terminal::utf8()));
+fn place(place: &Place) -> String {
+    let shown = |path: &Path| text::line(&terminal::path(path), terminal::utf8());
+    match place {
+        Place::Broker(url) => format!("sent to {}", text::line(url, terminal::utf8())),
+        Place::File(path) => format!("written to {}", shown(path)),
+        Place::Database(path) => {
+            let usual = crate::sys::paths::data_dir().is_some_and(|dir| dir.join("activity.db") == *path);
+            let option = if usual { String::new() } else { format!(" --db {}", shown(path)) };
+            format!("stored in {}  (ac7 traces{option})", shown(path))
+        }
     }
-    let usual = crate::sys::paths::data_dir().is_some_and(|dir| dir.join("activity.db") == Path::new(place));
-    let shown = text::line(&terminal::path(Path::new(place)), terminal::utf8());
-    let option = if usual { String::new() } else { format!(" --db {shown}") };
-    format!("stored in {shown}  (ac7 traces{option})")
 }
 
 fn tunnelled(totals: &Totals) -> Option<String> {
@@ -128,25 +129,32 @@ fn tunnelled(totals: &Totals) -> Option<String> {
 }
 
 fn lost(captured: &Captured) -> Option<String> {
-    let (t, report) = (&captured.totals, &captured.report);
-    let mut parts = Vec::new();
-    if report.dropped > 0 || report.reason.is_some() {
-        let why = report.reason.as_deref().map_or(String::new(), |why| format!(": {why}"));
-        parts.push(format!("{} dropped{why}", counted(report.dropped, "event")));
-    }
-    if t.truncated > 0 {
-        parts.push(format!("{} truncated", counted(t.truncated, "exchange")));
-    }
-    if t.unparsed > 0 {
-        parts.push(format!("{} not understood", counted(t.unparsed, "connection")));
-    }
+    let parts: Vec<String> =
+        dropped(&captured.report).into_iter().chain(truncated(&captured.totals)).collect();
     (!parts.is_empty()).then(|| parts.join("; "))
 }
 
-/// The same for a program, on one line.
-fn json_line(outcome: &Outcome, prices: Option<&Prices>) -> String {
-    let elapsed = u64::try_from(outcome.elapsed.as_millis()).unwrap_or(u64::MAX);
-    let mut out = json!({"exitCode": outcome.code, "durationMs": elapsed});
+/// Events that were made and are not where they belong.
+fn dropped(report: &Report) -> Option<String> {
+    let why = report.reason.as_deref().map_or(String::new(), |why| format!(": {why}"));
+    let lost = report.dropped > 0 || report.reason.is_some();
+    lost.then(|| format!("{} dropped{why}", counted(report.dropped, "event")))
+}
+
+/// What is not whole in the record.
+fn truncated(t: &Totals) -> Option<String> {
+    let parts: Vec<String> =
+        [(t.truncated, "exchange", "truncated"), (t.unparsed, "connection", "not understood")]
+            .into_iter()
+            .filter(|(count, ..)| *count > 0)
+            .map(|(count, noun, what)| format!("{} {what}", counted(count, noun)))
+            .collect();
+    (!parts.is_empty()).then(|| parts.join("; "))
+}
+
+/// The same for a program, on one line; `failed_on` are the conditions that were met.
+fn json_line(outcome: &Outcome, prices: Option<&Prices>, failed_on: &[&str]) -> String {
+    let mut out = json!({"exitCode": outcome.code, "durationMs": elapsed(outcome), "failedOn": failed_on});
     if let (Some(captured), Value::Object(object)) = (&outcome.captured, &mut out) {
         let (t, report) = (&captured.totals, &captured.report);
         let tunnelled = t.tunnelled.iter().map(|(host, what)| {
@@ -165,10 +173,11 @@ fn json_line(outcome: &Outcome, prices: Option<&Prices>) -> String {
             "errors": t.errors,
             "truncated": t.truncated,
             "unparsed": t.unparsed,
+            "secrets": t.secrets,
             "stored": report.stored,
             "dropped": report.dropped,
             "droppedReason": report.reason,
-            "place": report.place,
+            "place": report.place.as_ref().map(ToString::to_string),
             "tunnelled": tunnelled.collect::<Vec<_>>(),
         });
         object.extend(more.as_object().cloned().unwrap_or_default());
@@ -181,7 +190,6 @@ mod tests {
     use super::*;
     use crate::activity::Provider;
     use crate::runner::Tunnelled;
-    use crate::sink::Report;
     use crate::usage::Tokens;
     use std::time::Duration;
 
@@ -216,7 +224,7 @@ mod tests {
             stored: 37,
             dropped: 2,
             reason: Some("the broker did not answer for 41 s".into()),
-            place: "https://b.example".into(),
+            place: Some(Place::Broker("https://b.example".into())),
         };
         let outcome = outcome(totals, report, 9);
         let want = [
@@ -231,7 +239,7 @@ mod tests {
         ];
         assert_eq!(lines(&outcome, false, Some(&Prices::built_in())), want);
         assert_eq!(lines(&outcome, true, None), want[2..]);
-        let json: Value = serde_json::from_str(&json_line(&outcome, None)).unwrap();
+        let json: Value = serde_json::from_str(&json_line(&outcome, None, &[])).unwrap();
         assert_eq!(
             (&json["modelCalls"], &json["dropped"], &json["tunnelled"][0]["bytes"]),
             (&json!(14), &json!(2), &json!(14_336))
