@@ -13,7 +13,6 @@ const EVERY = 15000;
 const notices = () => {
   if (!('PushManager' in window)) return null;
   const problem = el('p', {class: 'bad small', role: 'alert'}), box = el('div');
-  const place = () => navigator.serviceWorker.getRegistration('/web/');
   const begin = async () => {
     const {publicKey} = await api('GET', '/push/vapid-public-key');
     if (await Notification.requestPermission() !== 'granted') throw new Error('The browser does not allow it for this address.');
@@ -25,13 +24,14 @@ const notices = () => {
   };
   const end = async () => {
     const id = localStorage.getItem('push');
-    await (await (await place())?.pushManager.getSubscription())?.unsubscribe();
+    const place = await navigator.serviceWorker.getRegistration('/web/');
+    await (await place?.pushManager.getSubscription())?.unsubscribe();
     localStorage.removeItem('push');
     await api('DELETE', `/push/subscriptions/${encodeURIComponent(id)}`);
   };
   const draw = () => {
     const on = localStorage.getItem('push');
-    box.replaceChildren(on ? el('p', {class: 'dim small'}, 'This browser tells you of assignments and mentions. ') : '', button(on ? 'Stop it' : 'Notify me', async event => {
+    box.replaceChildren(on ? el('p', {class: 'dim small'}, 'This browser tells you of assignments and mentions.') : '', button(on ? 'Stop it' : 'Notify me', async event => {
       event.target.disabled = true;
       try { await (on ? end : begin)(); problem.textContent = ''; } catch (error) { problem.textContent = line(error.message); }
       draw();

@@ -5,11 +5,11 @@ import {virtualList} from './list.js';
 import {facets, facts, hosts, rail, totals, turns} from './model.js';
 import {announce, button, bytes, clock, count, day, el, line, many, money, percent, short, show, span, when} from './text.js';
 
-const PAGE = 500, FILTERS = ['q', 'model', 'tool', 'session', 'status', 'from', 'to'];
+const PAGE = 500, SOME = 'of those loaded', FILTERS = ['q', 'model', 'tool', 'session', 'status', 'from', 'to'];
 const CALLS = ['llm_exchange', 'objective_open', 'objective_close'], OTHERS = ['opaque_http'], KINDS = {'': CALLS, all: [...CALLS, ...OTHERS], other: OTHERS};
 
 const cells = f => f.kind !== 'call' ? [['', '']] : [['model', f.model && line(f.model, 40)], ['in', f.use && short(f.use.in)], ['cached', f.use && percent(f.use.read, f.use.in)],
-  ['out', f.use && short(f.use.out)], ['first token', f.ttft != null && span(f.ttft)], ['time', span(f.ms)], ['tokens/s', f.rate], ['cost', f.use && money(f.cost)]];
+  ['out', f.use && short(f.use.out)], ['1st token', f.ttft != null && span(f.ttft)], ['time', span(f.ms)], ['tok/s', f.rate], ['cost', f.use && money(f.cost)]];
 
 const draw = item => {
   const {kind, f} = item;
@@ -52,7 +52,7 @@ export const timeline = ({source, member, objective, still, params, go, empty}) 
     open(item);
   };
   const list = virtualList({label: 'Timeline', draw, act, top: () => { if (cursor) load(); }});
-  const heads = el('div', {class: 'row heads', 'aria-hidden': 'true'}, el('span', {class: 'mark'}), el('time', null, 'time'), el('span', {class: 'text'}), el('span', {class: 'cells'}, ['model', 'in', 'cached', 'out', '1st token', 'time', 'tok/s', 'cost'].map(t => el('span', null, t))));
+  const heads = el('div', {class: 'row heads', 'aria-hidden': 'true'}, el('span', {class: 'mark'}), el('time', null, 'time'), el('span', {class: 'text'}), el('span', {class: 'cells'}, cells({kind: 'call'}).map(([name]) => el('span', null, name))));
 
   const open = async item => {
     const {f} = item;
@@ -90,7 +90,7 @@ export const timeline = ({source, member, objective, still, params, go, empty}) 
 
   const summarise = () => {
     const calls = rows.map(facts), sum = {...totals([...calls, ...others.map(facts)]), ...cursor && sums};
-    const part = cursor && !sums && 'of those loaded', partOthers = (cursor && withOthers || moreOthers) && 'of those loaded';
+    const part = cursor && !sums && SOME, partOthers = (cursor && withOthers || moreOthers) && SOME;
     const figure = (name, value, note) => el('div', {class: 'figure'}, el('b', null, value), el('span', null, name), note && el('small', null, note));
     overview.replaceChildren(el('div', {class: 'figures'}, figure('calls', count(sum.calls), part), figure('tokens in', short(sum.in), `${percent(sum.read, sum.in)} cached`),
       figure('tokens out', short(sum.out)), figure('cost', sum.cost == null ? '–' : `≈ ${money(sum.cost)}`, sum.cost != null && sum.unpriced ? `${count(sum.unpriced)} unpriced` : part), figure('failed calls', count(sum.errors)), figure('tunnels', count(sum.tunnels), partOthers),

@@ -48,7 +48,9 @@ fn what_a_session_does_appears_on_the_objective_that_is_open() {
     );
     assert_eq!(browser.run("return window.same"), true, "nothing was loaded anew");
     browser.run("rows().find(row => row.textContent.includes('Says')).click()");
-    browser.wait("/claude-opus-4-5.*to first token.*Be brief/s.test(text('.detail') + (press('System · 9 B'), text('.detail')))");
+    browser.wait("/claude-opus-4-5.*to first token.*Raw JSON/s.test(text('.detail'))");
+    browser.run("press('System · 9 B')");
+    browser.wait("text('.detail').includes('Be brief.')");
     drop(stdin);
     let done = Finished::from(&session.wait_with_output().unwrap());
     assert_eq!(done.code, Some(1), "the second line does not come: {}", done.stderr);
