@@ -173,6 +173,20 @@ impl Browser {
         fs::write(std::path::Path::new(&folder).join(format!("{name}.png")), bytes.unwrap()).unwrap();
     }
 
+    /// The same on wide and narrow screens and in both themes, with a picture of each.
+    pub fn assert_accessible_everywhere(&self, place: &str) {
+        for (width, height) in [(1280, 900), (390, 844)] {
+            self.size(width, height);
+            for theme in ["light", "dark"] {
+                self.theme(theme);
+                let name = format!("{place}-{width}-{theme}");
+                self.assert_accessible(&name);
+                self.picture(&name);
+            }
+        }
+        self.size(1280, 900);
+    }
+
     /// Every control has a name, every text can be read, nothing is wider than the screen.
     pub fn assert_accessible(&self, place: &str) {
         let found = self.run("return [nameless(), faint(), tooWide()]");

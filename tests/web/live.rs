@@ -62,7 +62,7 @@ fn what_a_session_does_appears_on_the_objective_that_is_open() {
     browser.confirm("Complete");
     browser.wait("text('.state').includes('done') && text('.about').includes('Hello was said')");
     browser.wait("rows().length === 2 && !text('.status').includes('live')");
-    browser.picture("objective-done");
+    browser.assert_accessible_everywhere("objective-done");
     assert_eq!(browser.complaints(), [""; 0]);
 }
 

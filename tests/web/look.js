@@ -24,4 +24,4 @@ const faint = () => all('body *').filter(node => !node.closest('svg') && [...nod
   const [a, b] = [light(channels(getComputedStyle(node).color)), light(behind(node))].sort((x, y) => y - x);
   return [(a + 0.05) / (b + 0.05), node];
 }).filter(([ratio]) => ratio < 4.5).map(([ratio, node]) => `${ratio.toFixed(2)} ${node.outerHTML.slice(0, 150)}`);
-const tooWide = () => document.documentElement.scrollWidth > innerWidth ? all('body *').filter(node => shown(node) && node.getBoundingClientRect().right > innerWidth + 1).map(node => node.outerHTML.slice(0, 120)) : [];
+const tooWide = () => all('dialog[open]').some(dialog => dialog.scrollWidth > dialog.clientWidth) ? ['a dialog'] : document.documentElement.scrollWidth > innerWidth ? all('body *').filter(node => shown(node) && node.getBoundingClientRect().right > innerWidth + 1).map(node => node.outerHTML.slice(0, 120)) : [];

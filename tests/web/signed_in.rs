@@ -12,8 +12,7 @@ fn sign_in_see_a_trace_grow_sign_out() {
     let browser = Browser::start();
     browser.open(&team.url("/"));
     browser.wait("document.querySelector('[name=code]')");
-    browser.picture("sign-in");
-    browser.assert_accessible("sign-in");
+    browser.assert_accessible_everywhere("sign-in");
     let mut used = 0;
     let right = team.code(&mut used);
     let wrong = if right == "000000" { "111111" } else { "000000" };
@@ -69,8 +68,7 @@ fn the_team_and_its_objectives() {
     // An objective from its beginning to its end.
     browser.run("press('New objective')");
     browser.wait("document.querySelector('dialog[open] [name=title]')");
-    browser.assert_accessible("the form of an objective");
-    browser.picture("new-objective");
+    browser.assert_accessible_everywhere("new-objective");
     browser.run("fill('title', 'Write the manual'); fill('outcome', 'Every verb has a page'); fill('assignee', 'ann'); fill('watchers', 'bob'); press('Create')");
     browser.wait("text('h1') === 'Write the manual' && text('.about').includes('Every verb has a page')");
     let mut session = Session::new("5e55-0004");
@@ -82,8 +80,7 @@ fn the_team_and_its_objectives() {
         "const i = document.querySelector('.say input'); i.value = 'How far is it?'; i.form.requestSubmit()",
     );
     browser.wait("text('.talk').includes('How far is it?')");
-    browser.picture("objective");
-    browser.assert_accessible("an objective");
+    browser.assert_accessible_everywhere("objective");
     browser.run("press('Block')");
     browser.wait("document.querySelector('dialog[open] [name=blockReason]')");
     browser.run("fill('blockReason', 'No power')");
@@ -136,13 +133,7 @@ fn the_team_and_its_objectives() {
     )
     .unwrap();
     browser.wait("text('.home').includes('done (1)')");
-    browser.picture("home");
-    for (width, theme) in [(1280, "dark"), (390, "light"), (390, "dark")] {
-        browser.size(width, 844);
-        browser.theme(theme);
-        browser.assert_accessible(&format!("home {width} {theme}"));
-        browser.picture(&format!("home-{width}-{theme}"));
-    }
+    browser.assert_accessible_everywhere("home");
     assert_eq!(browser.complaints(), [""; 0]);
 }
 
@@ -153,11 +144,9 @@ fn members_and_devices() {
     team.sign_in(&browser);
     browser.run("press('Members')");
     browser.wait("text('main').includes('manage members')");
-    browser.assert_accessible("members");
     browser.run("press('New member')");
     browser.wait("document.querySelector('dialog[open] [name=name]')");
-    browser.assert_accessible("the form of a member");
-    browser.picture("new-member");
+    browser.assert_accessible_everywhere("new-member");
     browser.run("fill('name', 'bob'); fill('title', 'engineer'); document.querySelector('[name=\"activity.read\"]').click(); press('Create')");
     let token = browser
         .wait("text('dialog[open] .code').startsWith('ac7_') && text('dialog[open] .code').split(' ')[0]");
@@ -192,7 +181,7 @@ fn members_and_devices() {
     of_bob("One-time codes");
     browser.run("press('Make them')");
     browser.wait("document.querySelector('dialog[open] .qr path')");
-    browser.picture("totp");
+    browser.assert_accessible_everywhere("totp");
     browser.run("press('Close')");
     of_bob("Tokens");
     browser.wait("text('dialog[open]').includes('rotate')");
@@ -214,8 +203,7 @@ fn members_and_devices() {
     browser.open(asked["verificationUriComplete"].as_str().unwrap());
     browser.wait("text('.code') !== ''");
     assert_eq!(browser.run("return text('.code')"), asked["userCode"]);
-    browser.assert_accessible("a device");
-    browser.picture("enroll");
+    browser.assert_accessible_everywhere("enroll");
     browser.run("press('For a member')");
     browser.wait("document.querySelector('dialog[open] [name=memberName]')");
     browser.run("fill('memberName', 'bob'); press('Approve')");
@@ -238,6 +226,7 @@ fn members_and_devices() {
     let asked = team.post("/enroll", &json!({}));
     browser.run("location.hash = '#/members'");
     browser.wait("all('.member').length === 3");
+    browser.assert_accessible_everywhere("members");
     browser.run("all('.member').at(-1).querySelectorAll('button').forEach(b => b.textContent === 'Remove' && b.click())");
     browser.wait("text('dialog[open]').includes('Its tokens and sessions end at once')");
     browser.confirm("Remove");
