@@ -41,7 +41,7 @@ const notices = () => {
   return box;
 };
 
-export const home = async ({session, go, listen}) => {
+export const home = async ({session, go, listen, render}) => {
   const may = name => session.permissions.includes(name);
   const people = el('ul', {class: 'plain'}), todo = el('div'), rail = el('div', {class: 'rail', tabindex: 0, role: 'log', 'aria-label': 'General channel'});
   const fill = async () => {
@@ -63,7 +63,7 @@ export const home = async ({session, go, listen}) => {
   const [names, {messages}] = await Promise.all([fill(), api('GET', '/history?channel=general&limit=50')]);
   const said = messages.filter(general);
   const draw = () => { rail.replaceChildren(talk(said), said.length ? '' : el('p', {class: 'dim'}, 'Nothing was said yet.')); rail.scrollTop = rail.scrollHeight; };
-  const again = () => fill().catch(() => {}), timer = setInterval(again, EVERY);
+  const again = () => fill().catch(error => error.status === 401 && render()), timer = setInterval(again, EVERY);
   const end = listen(m => general(m) ? (said.some(s => s.id === m.id) || said.push(m), draw()) : again());
   draw();
   const node = el('div', {class: 'home'}, el('section', null, el('h2', null, 'People'), people, notices()),
