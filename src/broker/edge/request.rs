@@ -142,7 +142,7 @@ impl<'a> Gate<'a> {
                             _ => 0,
                         };
                         if announced > LARGE {
-                            body = Body::Memory(Vec::with_capacity(announced));
+                            body = Body::Memory(Vec::with_capacity(announced.min(RESERVED)));
                             size = LARGEST;
                         }
                     }
@@ -254,6 +254,9 @@ struct Most {
 const TOO_LARGE: Refusal = refusal(413, "the body is too large");
 const FILE_TOO_LARGE: Refusal =
     refusal(413, "the file is larger than files may be: files.maxBytes in ac7.json is the limit");
+
+/// How much of an announced body is made room for at once: what is only announced must cost nothing.
+const RESERVED: usize = 1 << 20;
 
 /// Bytes a second of the slowest client that may send a file.
 const SLOWEST: usize = 64 << 10;
