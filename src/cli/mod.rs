@@ -3,6 +3,7 @@
 //! Comes in: the words after `ac7`, and the terminal. Goes out: data on standard output, talk on standard error, an
 //! exit status. It does no work of its own: every verb reads its table of options ([`flags`]), turns it into the
 //! options of one room, and calls that.
+mod backup;
 mod broker;
 mod capture;
 mod check;
@@ -120,6 +121,8 @@ pub const VERBS: &[&Verb] = &[
     &push::VERB,
     &tail::VERB,
     &serve::VERB,
+    &backup::VERB,
+    &backup::RESTORE,
     &check::VERB,
     &prune_traces::VERB,
     &doctor::VERB,

@@ -1,7 +1,8 @@
 //! Opening a database file: who may read it, whose it is, how old it is.
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::path::Path;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use rustix::fs::{Access, access};
 
 use super::error::{Error, Fault};
+use super::snapshot::Snapshot;
 use crate::sys::file;
 
 /// Whether to stop waiting for a lock early; asked every few milliseconds.
@@ -40,7 +42,7 @@ impl Kind {
     }
 
     /// The file's schema version; 0 for one into which nothing was written.
-    fn version(&self, conn: &Connection, path: &Path) -> Result<i64, Error> {
+    pub(super) fn version(&self, conn: &Connection, path: &Path) -> Result<i64, Error> {
         let pragma = |name| conn.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
         let sql = |e: rusqlite::Error| self.fault(path, e);
         let id = pragma("application_id").map_err(sql)?;
@@ -84,8 +86,28 @@ impl Kind {
         let mut conn = Connection::open_with_flags(path, flags).map_err(|e| self.fault(path, e))?;
         wait_unless(&mut conn, stop.clone()).map_err(|e| self.fault(path, e))?;
         let found = self.version(&conn, path)?;
+        if (1..self.known()).contains(&found) {
+            self.keep_copy(path, found)?;
+        }
         self.set_up(&mut conn, found < self.known()).map_err(|e| self.fault(path, e))?;
         Ok(conn)
+    }
+
+    /// Keep the file as the older version has it, as `<file>.v<schema>` beside it: whoever goes back to that version
+    /// needs it. One that was kept before is replaced.
+    fn keep_copy(&self, path: &Path, found: i64) -> Result<(), Error> {
+        let mut name = path.as_os_str().to_os_string();
+        name.push(format!(".v{found}"));
+        let kept = PathBuf::from(name);
+        let failed = |e: io::Error| Error::Open { path: kept.clone(), why: e.to_string() };
+        let moment = Snapshot::take(self, path)?;
+        if moment.version() != found {
+            // Another program was faster.
+            return Ok(());
+        }
+        let fresh = file::Replacement::begin(&kept).map_err(failed)?;
+        moment.copy(fresh.path(), |_, _| ControlFlow::Continue(()))?;
+        fresh.commit().map_err(failed)
     }
 
     fn set_up(&self, conn: &mut Connection, outdated: bool) -> rusqlite::Result<()> {

@@ -13,7 +13,9 @@ pub mod main;
 mod pack;
 mod recent;
 mod short;
+mod snapshot;
 
 pub use check::check_structure;
 pub use error::Error;
 pub use file::Stop;
+pub use snapshot::{Snapshot, is_in_use};

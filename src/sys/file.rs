@@ -93,6 +93,12 @@ impl<'p> Replacement<'p> {
         Ok(Replacement { file: create_private(&fresh)?, fresh, path })
     }
 
+    /// Where it is until then, for who writes by name.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.fresh
+    }
+
     /// Flush it to disk and put it in its place.
     ///
     /// # Errors

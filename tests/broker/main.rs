@@ -1,5 +1,6 @@
 //! The broker over real sockets with real files, started in this process.
 #![cfg(test)]
+mod backup;
 mod channels;
 mod connect;
 // For clippy: what is under cfg(test) may unwrap.

@@ -33,3 +33,16 @@ pub use read::{Continues, Reader, Row};
 pub use stats::{Day, Stats};
 pub use usage::{Span, Used};
 pub use write::{Appended, Store, Upload};
+
+use std::path::Path;
+
+use super::error::Error;
+use super::snapshot::Snapshot;
+
+/// An activity database as it is now.
+///
+/// # Errors
+/// See [`Error`]: no file, none of ours, a newer one.
+pub fn snapshot(path: &Path) -> Result<Snapshot, Error> {
+    Snapshot::take(&schema::KIND, path)
+}

@@ -126,7 +126,7 @@ impl Blobs {
         folders.iter().flat_map(|folder| entries(folder)).filter_map(|file| hash_of(&file)).collect()
     }
 
-    fn path(&self, hash: &Hash) -> PathBuf {
+    pub(super) fn path(&self, hash: &Hash) -> PathBuf {
         let name = random::to_hex(hash);
         self.folder.join(&name[..2]).join(name)
     }

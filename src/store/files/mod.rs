@@ -31,6 +31,7 @@ use self::blobs::Blobs;
 use self::change::{No, Stop};
 use super::error::Error as Database;
 use super::main::Store;
+use crate::sys::random;
 use crate::team::Attachment;
 
 /// The files of all members.
@@ -137,16 +138,29 @@ impl From<Database> for Error {
     }
 }
 
+/// Where the contents of a main database's files are: `<database>-files`, each as `ab/abcd…`, its SHA-256.
+#[must_use]
+pub fn folder(database: &Path) -> PathBuf {
+    let mut name = database.as_os_str().to_os_string();
+    name.push("-files");
+    PathBuf::from(name)
+}
+
+/// The contents that are in such a folder: names and places.
+#[must_use]
+pub fn contents(folder: &Path) -> Vec<(String, PathBuf)> {
+    let blobs = Blobs::new(folder.to_path_buf());
+    blobs.all().iter().map(|hash| (random::to_hex(hash), blobs.path(hash))).collect()
+}
+
 impl Files {
-    /// The files of a main database: contents are in `<database>-files` beside it. What nothing refers to is removed: a
+    /// The files of a main database: contents are in [`folder`] beside it. What nothing refers to is removed: a
     /// broker that was killed leaves such.
     ///
     /// # Errors
     /// The database cannot be read.
     pub fn open(store: Arc<Store>, database: &Path) -> Result<Files, Error> {
-        let mut name = database.as_os_str().to_os_string();
-        name.push("-files");
-        let folder = PathBuf::from(name);
+        let folder = folder(database);
         let files = Files { store, blobs: Blobs::new(folder.clone()), folder };
         files.blobs.clear_temp();
         let here = files.blobs.all();

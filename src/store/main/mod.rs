@@ -36,6 +36,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use super::error::{Error, Fault};
 use super::file::Stop;
 use super::files;
+use super::snapshot::Snapshot;
 use schema::KIND;
 
 /// The main database. Each operation that writes is one transaction; SQLite lets one run after the other, and no lock
@@ -137,6 +138,14 @@ impl Store {
             files::forget(tx, member)
         })
     }
+}
+
+/// A main database as it is now.
+///
+/// # Errors
+/// See [`Error`]: no file, none of ours, a newer one.
+pub fn snapshot(path: &Path) -> Result<Snapshot, Error> {
+    Snapshot::take(&KIND, path)
 }
 
 /// As SQLite has it: times and counts of ours never come near the limit.

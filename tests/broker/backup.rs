@@ -1,0 +1,208 @@
+//! `ac7 backup` beside a broker that works, `ac7 restore`, and going to a newer version and back.
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+use ac7::store::activity::{Query, Reader};
+use rusqlite::Connection;
+
+use crate::rig::{Rig, upload, wait_for};
+
+/// Where a broker's parts are.
+struct Place(PathBuf);
+
+impl Place {
+    fn run(&self, words: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_ac7"))
+            .args(words)
+            .env("AC7_CONFIG_PATH", self.0.join("ac7.json"))
+            .env("AC7_DB_PATH", self.0.join("ac7.db"))
+            .env("AC7_ACTIVITY_DB_PATH", self.0.join("activity.db"))
+            .output()
+            .unwrap()
+    }
+
+    /// Run it, and see that it does what it should.
+    #[track_caller]
+    fn does(&self, words: &[&str]) -> String {
+        let out = self.run(words);
+        assert!(out.status.success(), "{words:?}: {}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8(out.stdout).unwrap()
+    }
+
+    /// Run it, and see that it fails, with this status and these words.
+    #[track_caller]
+    fn fails(&self, words: &[&str], code: i32, why: &str) {
+        let out = self.run(words);
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(out.status.code() == Some(code) && said.contains(why), "{words:?}: {:?} {said}", out.status);
+    }
+
+    fn rows(&self) -> u64 {
+        let mut count = 0;
+        let reader = Reader::open(&self.0.join("activity.db")).unwrap();
+        let every = Query { limit: usize::MAX, ..Query::default() };
+        reader
+            .list(&every, |_| {
+                count += 1;
+                std::ops::ControlFlow::Continue(())
+            })
+            .unwrap();
+        count
+    }
+
+    fn names(&self) -> Vec<String> {
+        let found = fs::read_dir(&self.0).into_iter().flatten().flatten();
+        let mut names: Vec<_> = found.map(|e| e.file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn a_backup_under_load_holds_all_that_was_answered() {
+    let mut rig = Rig::new();
+    let text = "the content of a file, ".repeat(4000);
+    assert_eq!(rig.call("POST", "/fs/write?path=/bob/a.txt&mime=text/plain", &rig.bob, &text).status, 200);
+    let (accepted, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+    let place = Place(rig.folder.clone());
+    let archive = rig.folder.join("b.tar");
+    let name = archive.to_str().unwrap();
+    let before = thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let n = accepted.load(Ordering::Relaxed);
+                    let reply = rig.call("POST", "/members/ann/activity", &rig.ann, &upload(n..n + 20));
+                    assert_eq!(reply.status, 201, "{}", reply.error());
+                    accepted.fetch_add(20, Ordering::Relaxed);
+                }
+            });
+        }
+        wait_for("some uploads", || accepted.load(Ordering::Relaxed) > 500);
+        let before = accepted.load(Ordering::Relaxed);
+        let out = place.run(&["backup", "--with-key", name]);
+        let after = accepted.load(Ordering::Relaxed);
+        wait_for("uploads to go on", || accepted.load(Ordering::Relaxed) > after);
+        stop.store(true, Ordering::Relaxed);
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        let said = String::from_utf8(out.stdout).unwrap();
+        assert!(said.ends_with("the key too: keep it as safe as the broker\n"), "{said}");
+        before
+    });
+    assert_eq!(mode(&archive), 0o600);
+    place.fails(&["backup", name], 2, "there is something already");
+    let listed = Command::new("tar").arg("-tf").arg(&archive).output().unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let listed: Vec<&str> = listed.lines().collect();
+    assert_eq!((listed.len(), listed[0], listed[5]), (6, "ac7.json", "manifest.json"), "{listed:?}");
+
+    let other = Place(rig.folder.join("other"));
+    other.does(&["restore", "--quiet", name]);
+    assert_eq!(other.names(), ["ac7.db", "ac7.db-files", "ac7.json", "ac7.json.kek", "activity.db"]);
+    for file in ["ac7.db", "ac7.json", "ac7.json.kek", "activity.db"] {
+        assert_eq!(mode(&other.0.join(file)), 0o600, "{file}");
+    }
+    assert!(other.does(&["check"]).ends_with("activity.db: sound\n"));
+    assert!(other.rows() >= before && before > 500, "{} of {before}", other.rows());
+    assert_eq!(
+        fs::read(other.0.join("ac7.json.kek")).unwrap(),
+        fs::read(place.0.join("ac7.json.kek")).unwrap()
+    );
+
+    // Back over the same broker, which has gone on meanwhile.
+    place.fails(&["restore", name], 2, "there is something already");
+    place.fails(&["restore", "--replace", name], 1, "a program has it open");
+    let restored = other.rows();
+    rig.stop();
+    place.does(&["restore", "--replace", name]);
+    rig.start();
+    assert_eq!(place.rows(), restored);
+    assert_eq!(rig.call("GET", "/fs/read/bob/a.txt", &rig.bob, "").body, text.as_bytes());
+    let aside: Vec<String> = place.names().into_iter().filter(|name| name.contains(".before-")).collect();
+    for file in ["ac7.db", "ac7.db-files", "ac7.json", "activity.db"] {
+        assert!(aside.iter().any(|name| name.starts_with(&format!("{file}.before-"))), "{file}: {aside:?}");
+    }
+}
+
+#[test]
+fn what_is_no_whole_backup_is_not_restored() {
+    let rig = Rig::new();
+    assert_eq!(rig.call("POST", "/members/ann/activity", &rig.ann, &upload(1..9)).status, 201);
+    let place = Place(rig.folder.clone());
+    let archive = rig.folder.join("b.tar");
+    place.does(&["backup", "--quiet", archive.to_str().unwrap()]);
+    let whole = fs::read(&archive).unwrap();
+    let other = Place(rig.folder.join("other"));
+    let bad = rig.folder.join("bad.tar");
+    let manifest = whole.windows(13).position(|w| w == b"manifest.json").unwrap();
+    let swapped = |at: usize| {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        bytes
+    };
+    for (bytes, why) in [
+        (Vec::new(), ""),
+        (whole[..manifest].to_vec(), ""),
+        ([&whole[..manifest], &[0; 1024]].concat(), "its manifest is missing or does not fit"),
+        (whole[..whole.len() / 2].to_vec(), ""),
+        (swapped(600), "its manifest is missing or does not fit"),
+        (swapped(manifest - 700), "its manifest is missing or does not fit"),
+        (swapped(3), "it is not a tar archive"),
+        (b"something else altogether".repeat(100), "it is not a tar archive"),
+    ] {
+        fs::write(&bad, bytes).unwrap();
+        other.fails(&["restore", bad.to_str().unwrap()], 1, why);
+        assert_eq!(other.names(), [""; 0]);
+    }
+    // Without the key it says so; with it in place beforehand it is kept.
+    let said = other.does(&["restore", archive.to_str().unwrap()]);
+    assert!(said.contains("The key is not in it"), "{said}");
+    place.fails(&["backup", "/nonexistent/b.tar"], 1, "No such file or directory");
+    other.fails(&["backup", "--with-key", other.0.join("k.tar").to_str().unwrap()], 1, "ac7.json.kek: ");
+    assert!(!other.names().iter().any(|name| name.contains("tar")), "{:?}", other.names());
+}
+
+#[test]
+fn an_upgrade_keeps_a_copy_and_a_newer_file_is_refused() {
+    let mut rig = Rig::new();
+    rig.stop();
+    let main = rig.folder.join("ac7.db");
+    // As the version before this one left it.
+    let old = Connection::open(&main).unwrap();
+    old.execute_batch("DROP TABLE push_subscription; PRAGMA user_version = 4").unwrap();
+    old.execute_batch("INSERT INTO totp VALUES ('ann', 7)").unwrap();
+    old.close().unwrap();
+    rig.start();
+    rig.stop();
+    let kept = rig.folder.join("ac7.db.v4");
+    assert_eq!(mode(&kept), 0o600);
+    let version = |path: &Path| {
+        let conn = Connection::open(path).unwrap();
+        let version: i64 = conn.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+        let used: i64 =
+            conn.query_row("SELECT step FROM totp WHERE member = 'ann'", [], |row| row.get(0)).unwrap();
+        (version, used)
+    };
+    assert_eq!((version(&kept), version(&main)), ((4, 7), (5, 7)));
+
+    let place = Place(rig.folder.clone());
+    let newer = |path: &Path| {
+        let conn = Connection::open(path).unwrap();
+        conn.pragma_update(None, "user_version", 99).unwrap();
+    };
+    newer(&main);
+    let why = "it has schema 99 of a newer ac7, this one knows up to";
+    place.fails(&["serve", "--port", "0"], 1, why);
+    place.fails(&["backup", rig.folder.join("b.tar").to_str().unwrap()], 1, why);
+    newer(&rig.database());
+    place.fails(&["stats", "--db", rig.database().to_str().unwrap()], 1, why);
+    place.fails(&["prune-traces", "--older-than", "1d", "--yes"], 1, why);
+}
