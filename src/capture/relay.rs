@@ -308,10 +308,10 @@ where
 /// When no thread can be had for the second direction.
 pub fn spliced(link: &Arc<Link>, pool: &Arc<Pool>, upstream: TcpStream, ahead: &[u8]) -> io::Result<()> {
     let mut stream = link.set_upstream(upstream);
-    if stream.write_all(ahead).is_err() {
-        link.cut();
+    // An upstream that is gone already may have said why: what it said is passed on first.
+    if stream.write_all(ahead).is_ok() {
+        link.count(Way::Up, ahead.len());
     }
-    link.count(Way::Up, ahead.len());
     let back = {
         let (link, pool) = (link.clone(), pool.clone());
         thread::spawn("down", STACK, move || copy(&link, &pool, Way::Down))?
@@ -324,15 +324,21 @@ pub fn spliced(link: &Arc<Link>, pool: &Arc<Pool>, upstream: TcpStream, ahead: &
 fn copy(link: &Link, pool: &Pool, way: Way) {
     let (from, mut to) = way.ends(link);
     let mut source = Source::new(from, pool);
+    let mut gone = false;
     let broken = loop {
         match source.receive() {
-            Ok([]) => break to.shutdown(Shutdown::Write).is_err(),
+            Ok([]) => break !gone && to.shutdown(Shutdown::Write).is_err(),
+            Ok(_) if gone => {}
             Ok(bytes) => {
                 let count = bytes.len();
-                if to.write_all(bytes).is_err() {
+                gone = to.write_all(bytes).is_err();
+                // As in [`pump`]: what an upstream said before it closed is still on the way down.
+                if gone && way == Way::Down {
                     break true;
                 }
-                link.count(way, count);
+                if !gone {
+                    link.count(way, count);
+                }
             }
             Err(_) => break true,
         }

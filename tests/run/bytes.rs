@@ -3,7 +3,8 @@ use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::path::Path;
-use std::sync::{Barrier, Mutex, mpsc};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -231,6 +232,120 @@ fn a_large_upload_that_is_answered_early_neither_hangs_nor_grows() {
     let events = lab.events();
     let early = events.iter().filter(|e| e["entry"]["status"] == 413).count();
     assert_eq!((events.len(), early), (5, 5), "{events:#?}");
+}
+
+#[test]
+fn an_early_answer_comes_before_the_reset_behind_it() {
+    // What a server leaves unread makes its end a reset, which hits the client while it still sends.
+    let plain = Server::start(|mut tcp| {
+        read_head(&mut tcp);
+        tcp.write_all(EARLY).unwrap();
+    });
+    let (secured, pem) = Server::tls(&[], |mut tls| {
+        read_head(&mut tls);
+        tls.write_all(EARLY).unwrap();
+        tls.flush().unwrap();
+    });
+    let lab = Lab::trusting(&pem);
+    let held = Held::start(&lab, &["--trace-skip", OTHER]);
+    let request = |target: &str| {
+        let head = format!("POST {target} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n");
+        [head.as_bytes(), &vec![b'u'; 1_000_000]].concat()
+    };
+    let (relative, absolute) =
+        (request("/upload"), request(&format!("http://{MODEL}:{}/upload", plain.port)));
+    // Both ways end somehow: without us they would as well.
+    fn answer(wire: &mut (impl Read + Write), request: &[u8]) -> Vec<u8> {
+        let mut answer = Vec::new();
+        let _ = wire.write_all(request);
+        let _ = wire.read_to_end(&mut answer);
+        answer
+    }
+    for round in 0..100 {
+        let untouched = answer(&mut held.connect(OTHER, plain.port), &relative);
+        let forwarded = answer(&mut held.proxy(), &absolute);
+        let mut tls = held.tls(MODEL, secured.port, held.client());
+        let _ = tls.write_all(&relative);
+        // This client would not read before it has written.
+        while let Ok(1..) = tls.conn.read_tls(&mut tls.sock) {
+            tls.conn.process_new_packets().unwrap();
+        }
+        let mut decrypted = Vec::new();
+        let _ = tls.conn.reader().read_to_end(&mut decrypted);
+        for (way, got) in [("untouched", untouched), ("decrypted", decrypted), ("forwarded", forwarded)] {
+            assert!(got == EARLY, "round {round}, {way}: {:?}", String::from_utf8_lossy(&got));
+        }
+    }
+    held.finish();
+}
+
+#[test]
+fn who_does_not_read_stops_who_sends() {
+    const SIZE: usize = 200_000_000;
+    /// What two legs' socket buffers may hold, several times over.
+    const HELD_UP: usize = SIZE / 2;
+    let sent = Arc::new(AtomicUsize::new(0));
+    let write_all = |to: &mut dyn Write, sent: &AtomicUsize| {
+        let piece = vec![b'd'; 64 * 1024];
+        while sent.load(Ordering::SeqCst) < SIZE {
+            let count = piece.len().min(SIZE - sent.load(Ordering::SeqCst));
+            to.write_all(&piece[..count]).unwrap();
+            sent.fetch_add(count, Ordering::SeqCst);
+        }
+        to.flush().unwrap();
+    };
+    let (sending, told) = (Arc::clone(&sent), Arc::new(AtomicUsize::new(0)));
+    let read = Arc::clone(&told);
+    // Asked with GET it sends all of it, asked with POST it takes all of it, but only once it is told to.
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    let (server, pem) = Server::tls(&[], move |mut tls| {
+        let head = read_head(&mut tls);
+        tls.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n").as_bytes()).unwrap();
+        if head.starts_with("GET ") {
+            write_all(&mut tls, &sending);
+        } else {
+            wait.lock().unwrap().recv().unwrap();
+            let count = io::copy(&mut (&mut tls).take(SIZE as u64), &mut io::sink()).unwrap();
+            read.store(usize::try_from(count).unwrap(), Ordering::SeqCst);
+        }
+        goodbye(tls);
+    });
+    let lab = Lab::trusting(&pem);
+    for flags in [&[][..], &["--trace-skip", MODEL]] {
+        let held = Held::start(&lab, flags);
+        let client = || if flags.is_empty() { held.client() } else { tls::client(&pem, false) };
+        let idle = status(&held, "VmRSS");
+        // It has stopped where a while brings nothing more; before that it has begun.
+        let stopped = || {
+            let before = sent.load(Ordering::SeqCst);
+            thread::sleep(Duration::from_millis(300));
+            (before > 0 && sent.load(Ordering::SeqCst) == before).then_some(before)
+        };
+        sent.store(0, Ordering::SeqCst);
+        let mut tls = held.tls(MODEL, server.port, client());
+        tls.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        read_head(&mut tls);
+        let at = wait_until("the server is held up", stopped);
+        assert!(at < HELD_UP, "{at} bytes went where nobody reads");
+        assert_eq!(io::copy(&mut tls, &mut io::sink()).unwrap(), SIZE as u64);
+
+        sent.store(0, Ordering::SeqCst);
+        let mut tls = held.tls(MODEL, server.port, client());
+        let head = format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {SIZE}\r\n\r\n");
+        tls.write_all(head.as_bytes()).unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| write_all(&mut tls, &sent));
+            let at = wait_until("the client is held up", stopped);
+            assert!(at < HELD_UP, "{at} bytes went where nobody reads");
+            go.send(()).unwrap();
+        });
+        wait_until("all of it has come", || (told.swap(0, Ordering::SeqCst) == SIZE).then_some(()));
+        let peak = status(&held, "VmHWM");
+        assert!(peak < idle + MORE, "{idle} KiB idle, {peak} KiB at most");
+        drop(tls);
+        held.finish();
+    }
 }
 
 /// Whether the other side has closed, whatever lies unread before that.
