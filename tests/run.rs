@@ -14,6 +14,8 @@ mod exits;
 mod faults;
 #[path = "run/files.rs"]
 mod files;
+#[path = "run/http.rs"]
+mod http;
 #[path = "run/lab.rs"]
 mod lab;
 #[path = "run/load.rs"]
