@@ -172,3 +172,38 @@ impl Shared {
         self.fewer.notify_all();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::relay::Way;
+    use crate::capture::scope::HostPattern;
+    use rustls::RootCertStore;
+    use std::io::{Read, Write};
+
+    /// Small records that wait for an acknowledgement are 40 ms late (RFC 896 and RFC 1122 §4.2.3.2 together).
+    #[test]
+    fn neither_leg_of_a_tunnel_waits_to_fill_a_segment() {
+        let upstream = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let host = upstream.local_addr().unwrap();
+        let rules = Rules { skip: vec![HostPattern::new("127.0.0.1")], ..Rules::default() };
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let trust =
+            ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let trust = Arc::new(trust.with_root_certificates(RootCertStore::empty()).with_no_client_auth());
+        let config = Config { rules, dialer: Dialer::default(), trust, ca: SessionCa::new(None).unwrap() };
+        let proxy = Proxy::start(config, Queue::new(), Arc::default()).unwrap();
+        let mut agent = TcpStream::connect((Ipv4Addr::LOCALHOST, proxy.port())).unwrap();
+        agent.write_all(format!("CONNECT {host} HTTP/1.1\r\n\r\n").as_bytes()).unwrap();
+        // Once a byte has come through, both legs are in use.
+        upstream.accept().unwrap().0.write_all(b"!").unwrap();
+        let mut byte = [0];
+        while byte != *b"!" {
+            agent.read_exact(&mut byte).unwrap();
+        }
+        let live = proxy.shared.links().live.values().next().cloned().unwrap();
+        for way in [Way::Up, Way::Down] {
+            assert!(way.ends(&live).1.nodelay().unwrap());
+        }
+    }
+}

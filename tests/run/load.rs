@@ -1,13 +1,15 @@
 //! Many connections, and too many.
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use support::mock::{Mock, Options};
 use support::run::{PATIENCE, wait_until};
+use support::tls;
 
-use crate::lab::{Held, Lab, MODEL, OTHER, post, read_head};
-use crate::server::Server;
+use crate::lab::{Held, Lab, MODEL, OTHER, Tls, post, read_head};
+use crate::server::{Server, goodbye};
 
 fn echo(mut tcp: TcpStream) {
     let mut bytes = [0; 64];
@@ -38,6 +40,47 @@ fn a_thousand_tunnels_are_open_at_once() {
     held.finish();
     let bytes = |e: &serde_json::Value| e["entry"]["tunnel"]["bytesUp"].as_u64();
     assert_eq!(lab.events().iter().filter(|e| bytes(e) == Some(11)).count(), COUNT);
+}
+
+#[test]
+fn a_thousand_decrypted_streams_are_open_at_once() {
+    const COUNT: usize = 1000;
+    ac7::sys::limits::raise_files(8192);
+    let go = Arc::new(Barrier::new(COUNT + 1));
+    let wait = Arc::clone(&go);
+    let (server, pem) = Server::tls(&[], move |mut tls| {
+        read_head(&mut tls);
+        tls.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n").unwrap();
+        tls.flush().unwrap();
+        wait.wait();
+        tls.write_all(b"data: 2\n\n").unwrap();
+        goodbye(tls);
+    });
+    let lab = Lab::trusting(&pem);
+    let held = Held::start(&lab, &[]);
+    let client = tls::client(&held.ca, true);
+    let mut all: Vec<Tls> = (0..COUNT)
+        .map(|_| {
+            let mut tls = held.tls(MODEL, server.port, client.clone());
+            tls.write_all(b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+            tls
+        })
+        .collect();
+    let mut first = [0; b"data: 1\n\n".len()];
+    for tls in &mut all {
+        assert!(read_head(tls).starts_with("HTTP/1.1 200 "));
+        tls.read_exact(&mut first).unwrap();
+    }
+    go.wait();
+    for mut tls in all {
+        let mut rest = Vec::new();
+        tls.read_to_end(&mut rest).unwrap();
+        assert_eq!(rest, b"data: 2\n\n");
+    }
+    let done = held.finish();
+    assert!(!done.stderr.contains("truncated"), "{}", done.stderr);
+    let whole = |e: &serde_json::Value| e["entry"]["responseBodyPreview"] == "data: 1\n\ndata: 2\n\n";
+    assert_eq!(lab.events().iter().filter(|e| whole(e)).count(), COUNT);
 }
 
 #[test]

@@ -160,7 +160,7 @@ fn a_client_that_leaves_without_a_word_is_left_alone_too() {
     let mock = Mock::start(Options::default());
     let lab = Lab::new(&[&mock]);
     let held = Held::start(&lab, &[]);
-    let leave = |host: &'static str| {
+    let leave = |held: &Held, host: &'static str| {
         let mut tls = held.tls(host, mock.port, held.client());
         while tls.conn.is_handshaking() {
             tls.conn.complete_io(&mut tls.sock).unwrap();
@@ -169,14 +169,23 @@ fn a_client_that_leaves_without_a_word_is_left_alone_too() {
         let _ = tls.sock.read_to_end(&mut Vec::new());
     };
     let refused = |times: usize| (lab.log().matches("handshake refused").count() == times).then_some(());
-    leave(OTHER);
+    leave(&held, OTHER);
     wait_until("it is remembered", || refused(1));
     assert!(get(&mut held.tls(OTHER, mock.port, tls::client(&pem(&mock), false))).is_ok());
     // Once on a model host it may have been a connection that was opened ahead of need.
-    leave(MODEL);
+    leave(&held, MODEL);
     wait_until("it is remembered", || refused(2));
     assert!(get(&mut held.tls(MODEL, mock.port, held.client())).is_ok(), "still decrypted");
     held.finish();
+    // Twice running, by a client that never said anything, it is meant.
+    let held = Held::start(&lab, &[]);
+    for times in [3, 4] {
+        leave(&held, MODEL);
+        wait_until("it is remembered", || refused(times));
+    }
+    assert!(get(&mut held.tls(MODEL, mock.port, tls::client(&pem(&mock), false))).is_ok(), "left alone");
+    let told = held.finish().stderr;
+    assert!(told.contains("does not accept our certificate for api.anthropic.com"), "{told}");
 }
 
 fn only(alpn: &[u8], pem: &str) -> Arc<ClientConfig> {
