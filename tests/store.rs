@@ -375,6 +375,7 @@ fn a_lone_surrogate_is_found_wherever_it_hides() {
         ("\"role\":\"user\"", "\"role\":\"\\ud800\""),
         ("\"role\":\"user\"", "\"role\":\"user\",\"x\":\"\\ud800\""),
         ("\"role\":\"user\"", "\"role\":\"user\",\"\\u0078\":\"\\ud800\""),
+        ("\"role\":\"user\"", "\"role\":\"user\",\"\\ud800\":1"),
         ("\"type\":\"ephemeral\"", "\"type\":\"\\ud800\""),
         ("billing", "\\ud800"),
         ("s asks", "\\ud800"),
@@ -384,6 +385,29 @@ fn a_lone_surrogate_is_found_wherever_it_hides() {
         let bad = good.replacen(from, to, 1);
         assert_ne!(bad, good);
         assert!(parser.events([bad.as_str()]).is_err(), "{to} for {from}");
+    }
+}
+
+/// A name may be written with escapes: whoever reads the event back takes it for what it means.
+#[test]
+fn names_with_escapes_are_names() {
+    let good = Session::new("s").call(9);
+    let parser = Parser::new();
+    for (from, to, valid) in [
+        ("\"role\":\"user\"", "\"\\u0072ole\":\"user\"", true),
+        ("\"role\":\"user\"", "\"role\":\"user\",\"\\u0072ole\":5", false),
+        ("\"role\":\"user\"", "\"role\":\"user\",\"r\\u006fle\":null", false),
+        ("\"role\":\"user\"", "\"\\u0072ole\":5,\"role\":\"user\"", true),
+        ("\"role\":\"user\",\"content\":", "\"role\":\"user\",\"\\u0063ontent\":", true),
+        ("\"role\":\"user\",\"content\":[", "\"role\":\"user\",\"\\u0063ontent\":[5,", false),
+        ("\"messages\":", "\"\\u006dessages\":", true),
+        ("\"messages\":[", "\"\\u006dessages\":[5,", false),
+    ] {
+        let event = good.replacen(from, to, 1);
+        assert_ne!(event, good, "{from}");
+        let value: Value = serde_json::from_str(&event).unwrap();
+        assert_eq!(Event::from_json(&value).is_ok(), valid, "{to}");
+        assert_eq!(parser.events([event.as_str()]).is_ok(), valid, "{to}");
     }
 }
 

@@ -190,6 +190,9 @@ impl Place {
 /// The text is not JSON.
 struct Unsound;
 
+/// What is wrong with a message of which a member, or its name, cannot be read back.
+const UNREADABLE: &str = "has a member that cannot be read";
+
 #[derive(Default)]
 struct Finder<'t> {
     text: &'t str,
@@ -244,13 +247,29 @@ impl Finder<'_> {
                 return Err(Unsound);
             }
             self.at += 1;
-            // A name with escapes is none of ours.
-            match place.member(&name[1..name.len() - 1]) {
+            match self.member(place, name) {
                 Some(place) => self.value(place)?,
                 None => _ = self.skip()?,
             }
         }
         Ok(())
+    }
+
+    /// The place of the member with this name, as it is written: every reader takes an escaped name for what it means.
+    fn member(&mut self, place: Place, name: &str) -> Option<Place> {
+        if !name.contains('\\') {
+            return place.member(&name[1..name.len() - 1]);
+        }
+        match serde_json::from_str::<String>(name) {
+            Ok(name) => place.member(&name),
+            Err(_) => {
+                // Elsewhere it is found by who reads what is left without the lists.
+                if let Place::Message(list) = place {
+                    self.fault(list, "", UNREADABLE);
+                }
+                None
+            }
+        }
     }
 
     /// Read an array from behind its bracket on.
@@ -392,7 +411,7 @@ impl Finder<'_> {
             }
             Place::Role => self.role = raw.starts_with('"') && sound(raw),
             Place::Content(_) => self.content = false,
-            Place::Other(list) if !sound(raw) => self.fault(list, "", "has a member that cannot be read"),
+            Place::Other(list) if !sound(raw) => self.fault(list, "", UNREADABLE),
             Place::Block(_) => self.list.blocks.push(Spot { span, message: self.message }),
             _ => {}
         }
