@@ -14,7 +14,7 @@ pub use entry::{
     About, Block, LlmEntry, LlmRequest, LlmResponse, Message, Overage, Provider, Session, Tool, Usage,
 };
 pub use opaque::OpaqueEntry;
-pub use read::{Invalid, Reader};
+pub use read::{Invalid, Reader, deeper};
 pub use visit::{Visitor, visit_value};
 
 use serde_json::{Value, json};

@@ -21,6 +21,16 @@ impl fmt::Display for Invalid {
 
 impl std::error::Error for Invalid {}
 
+/// Whether a value is nested more than `levels` deep.
+#[must_use]
+pub fn deeper(value: &Value, levels: usize) -> bool {
+    match value {
+        Value::Array(items) => levels == 0 || items.iter().any(|v| deeper(v, levels - 1)),
+        Value::Object(map) => levels == 0 || map.values().any(|v| deeper(v, levels - 1)),
+        _ => false,
+    }
+}
+
 /// A place in a JSON document: the value there, if any, and how one came to it.
 #[derive(Clone, Debug)]
 pub struct Reader<'a> {

@@ -3,13 +3,15 @@ use serde_json::{Map, Value, json};
 
 use super::attachment::{Attachment, MOST_ATTACHMENTS};
 use super::list;
-use crate::activity::{Invalid, Reader};
+use crate::activity::{Invalid, Reader, deeper};
 
 /// The field of a message's `data` that says which conversation it belongs to: `chan:<id>` or `obj:<id>`.
 pub const THREAD: &str = "thread";
 
 /// Bytes of `data`, as JSON.
 const MOST_DATA: usize = 64 << 10;
+/// Levels of nesting of `data`: readers' parsers have limits (serde_json 128), and find it within lists and frames.
+const DEEPEST_DATA: usize = 64;
 
 /// How much a message matters, from the least to the most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -140,7 +142,11 @@ impl Post {
             data: data.optional(Reader::object)?.unwrap_or_default(),
             attachments: list(&at.field("attachments"), MOST_ATTACHMENTS, Attachment::read)?,
         };
-        if Value::Object(post.data.clone()).to_string().len() > MOST_DATA {
+        let whole = Value::Object(post.data.clone());
+        if deeper(&whole, DEEPEST_DATA) {
+            return Err(data.invalid("is nested more than 64 levels deep"));
+        }
+        if whole.to_string().len() > MOST_DATA {
             return Err(data.invalid("is longer than 64 KiB"));
         }
         let says = |name: &str| post.data.get(name).and_then(Value::as_str).unwrap_or_default();
@@ -179,6 +185,7 @@ mod tests {
     fn posts_keep_the_limits() {
         let long = |n: usize| "é".repeat(n);
         let file = json!({"path": "/b/a", "name": "a", "size": 1, "mimeType": "text/plain"});
+        let nested = |n: usize| (0..n).fold(json!(1), |inside, _| json!([inside]));
         let files = |n: usize| json!({"body": "x", "attachments": vec![file.clone(); n]});
         for (value, wrong) in [
             (json!({"body": "x"}), ""),
@@ -200,6 +207,8 @@ mod tests {
             (json!({"body": "x", "level": "INFO"}), "level"),
             (json!({"body": "x", "data": []}), "data"),
             (json!({"body": "x", "data": {"a": "x".repeat(64 << 10)}}), "data"),
+            (json!({"body": "x", "data": {"a": nested(63)}}), ""),
+            (json!({"body": "x", "data": {"a": nested(64)}}), "data"),
             (json!({"body": "x", "data": {"kind": "objective"}}), "data.kind"),
             (json!({"body": "x", "data": {"thread": "obj:1"}}), "data.thread"),
             (json!({"body": "x", "to": "bob", "data": {"thread": "chan:1"}}), "data.thread"),

@@ -329,3 +329,18 @@ fn messages_outlive_the_broker() {
     let mut stream = subscribe(&rig, "bob", &rig.bob, "Last-Event-ID: 0\r\n");
     assert_eq!((stream.row().1, stream.row().1), (one, two));
 }
+
+#[test]
+fn a_message_is_as_deep_as_all_can_read() {
+    let rig = Rig::new();
+    let deep = |levels: usize| {
+        let data = format!("{{\"a\":{}{}}}", "[".repeat(levels - 1), "]".repeat(levels - 1));
+        rig.call("POST", "/push", &rig.bob, &format!("{{\"body\":\"x\",\"data\":{data}}}"))
+    };
+    for (levels, status) in [(64, 200), (65, 400), (120, 400), (126, 400)] {
+        assert_eq!(deep(levels).status, status, "{levels}");
+    }
+    assert_eq!(deep(65).json()["details"][0]["path"], "data");
+    // Whoever reads it finds it within other things.
+    assert_eq!(bodies(&rig.get("/history")), ["x"]);
+}

@@ -1,7 +1,7 @@
 //! Whether a piece of JSON can be read back by everyone.
 use serde_json::Value;
 
-use crate::activity::Invalid;
+use crate::activity::{Invalid, deeper};
 
 /// Levels of nesting that an event may have: every reader's parser has a limit (serde_json 128), and an event is
 /// read inside of other things.
@@ -18,12 +18,4 @@ pub(super) fn parse(raw: &str, levels: usize) -> Result<Value, Invalid> {
         return Err(invalid(format!("makes the event deeper than {MAX_DEPTH} levels")));
     }
     Ok(value)
-}
-
-fn deeper(value: &Value, levels: usize) -> bool {
-    match value {
-        Value::Array(items) => levels == 0 || items.iter().any(|v| deeper(v, levels - 1)),
-        Value::Object(map) => levels == 0 || map.values().any(|v| deeper(v, levels - 1)),
-        _ => false,
-    }
 }
