@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::net::{Shutdown, shutdown};
 use rustls::ClientConfig;
 use serde_json::json;
 
@@ -20,6 +21,8 @@ use crate::tls::SessionCa;
 
 /// Until the sockets that are left over at the end have been cut and their threads have seen it.
 const CUT_TIMEOUT: Duration = Duration::from_secs(2);
+/// The loopback answers at once, if it does.
+const REACHABLE: Duration = Duration::from_secs(2);
 /// The acceptor only accepts.
 const STACK: usize = 128 * 1024;
 /// When the process has no descriptor or thread left, the next connection waits this long.
@@ -38,6 +41,7 @@ pub struct Config {
 pub struct Proxy {
     shared: Arc<Shared>,
     acceptor: Option<Joinable>,
+    listener: Arc<TcpListener>,
     port: u16,
 }
 
@@ -61,10 +65,13 @@ impl Proxy {
     /// Listen on a free port of 127.0.0.1; what is seen goes to `queue`.
     ///
     /// # Errors
-    /// No loopback, or no thread.
+    /// No loopback that can be reached, or no thread.
     pub fn start(config: Config, queue: Arc<Queue>, log: Arc<Log>) -> io::Result<Proxy> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let listener = Arc::new(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?);
         let port = listener.local_addr()?.port();
+        // Where the loopback is down an address can be bound and not be reached.
+        let probe = TcpStream::connect_timeout(&listener.local_addr()?, REACHABLE);
+        probe.and_then(|_| listener.accept())?;
         let shared = Arc::new(Shared {
             config,
             queue,
@@ -74,10 +81,10 @@ impl Proxy {
             fewer: Condvar::new(),
             stopping: AtomicBool::new(false),
         });
-        let accepting = shared.clone();
-        let acceptor = thread::spawn("proxy", STACK, move || accepting.accept(&listener))?;
+        let (accepting, taking) = (shared.clone(), listener.clone());
+        let acceptor = thread::spawn("proxy", STACK, move || accepting.accept(&taking))?;
         shared.log.line("proxy up", &[("port", json!(port))]);
-        Ok(Proxy { shared, acceptor: Some(acceptor), port })
+        Ok(Proxy { shared, acceptor: Some(acceptor), listener, port })
     }
 
     /// The port on 127.0.0.1.
@@ -100,7 +107,8 @@ impl Proxy {
     fn end(&mut self, grace: Duration) {
         let Some(acceptor) = self.acceptor.take() else { return };
         self.shared.stopping.store(true, Ordering::SeqCst);
-        // The only way to wake a blocked accept.
+        // Both wake a blocked accept, this on Linux alone, and that where the loopback is still up.
+        let _ = shutdown(&self.listener, Shutdown::Both);
         drop(TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)));
         acceptor.join();
         let left = self.shared.wait_for_links(grace);
@@ -139,7 +147,9 @@ impl Shared {
         let mut complained: Option<Instant> = None;
         while !self.stopping.load(Ordering::SeqCst) {
             let taken = listener.accept().and_then(|(agent, _)| self.begin(agent));
-            if let Err(why) = taken {
+            if let Err(why) = taken
+                && !self.stopping.load(Ordering::SeqCst)
+            {
                 if complained.is_none_or(|at| at.elapsed() > Duration::from_secs(10)) {
                     self.log.line("accept failed", &[("why", json!(why.to_string()))]);
                     complained = Some(Instant::now());

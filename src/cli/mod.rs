@@ -53,6 +53,8 @@ use std::ffi::OsString;
 use error::Error;
 use flags::{Flag, Operands, Parsed};
 
+use crate::sys::umask;
+
 /// A verb and everything that is told about it.
 pub struct Verb {
     /// One word, or two (`traces show`).
@@ -138,6 +140,7 @@ const SUCCESS_OR_FAILURE: &[(&str, &str)] =
 /// Do what the words after `ac7` ask for. Gives the exit status; errors have been printed by then.
 #[must_use]
 pub fn main(args: Vec<OsString>) -> u8 {
+    umask::make_private();
     dispatch(args).unwrap_or_else(|error| {
         let code = error.code();
         if code != 0 {

@@ -9,7 +9,7 @@ use super::error::Error;
 use super::flags::{Flag, Operands, Parsed};
 use super::{Group, SUCCESS_OR_FAILURE, Verb, terminal, traces, usage};
 use crate::broker;
-use crate::sys::{file, random};
+use crate::sys::{file, random, umask};
 
 pub const VERB: Verb = Verb {
     name: "view",
@@ -76,7 +76,7 @@ impl Opened {
         file::write_atomic(&opened.0, page.as_bytes()).ok()?;
         let mut command = Command::new(opener);
         command.arg(&opened.0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        command.spawn().ok().map(|_| opened)
+        umask::lent(|| command.spawn()).ok().map(|_| opened)
     }
 }
 

@@ -8,6 +8,7 @@ use rustix::termios::tcgetwinsize;
 
 use crate::sys::clock;
 use crate::sys::localtime::Zone;
+use crate::sys::umask;
 
 /// How text is to be laid out.
 #[derive(Clone, Debug)]
@@ -111,7 +112,8 @@ fn paged(text: &str) -> bool {
     if env::var_os("LESS").is_none() {
         command.env("LESS", "FRX"); // leave at once if it fits, show colours, keep the screen
     }
-    let Ok(mut child) = command.stdin(Stdio::piped()).spawn() else { return false };
+    command.stdin(Stdio::piped());
+    let Ok(mut child) = umask::lent(|| command.spawn()) else { return false };
     if let Some(mut input) = child.stdin.take() {
         let _ = input.write_all(text.as_bytes()); // who leaves the pager early has seen enough
     }

@@ -15,6 +15,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
 use crate::sys::thread::{self, Joinable};
+use crate::sys::{process, umask};
 
 /// On a terminal so many interrupts within [`IMPATIENCE`] kill the child; REPLs need the single ones.
 const IMPATIENT_INTERRUPTS: usize = 3;
@@ -125,7 +126,7 @@ pub fn start(
         // and ^C are the terminal's business.
         command.process_group(0);
     }
-    let child = command.spawn().map_err(failed)?;
+    let child = umask::lent(|| command.spawn()).map_err(failed)?;
     let live: Live = Arc::new(Mutex::new(Some(Pid::from_child(&child))));
     let Signalled { signals, handle } = signals;
     let forwarding = live.clone();
@@ -152,8 +153,7 @@ impl Running {
     fn reap(&mut self) -> io::Result<ExitStatus> {
         let pid = Pid::from_child(&self.child);
         // First see it end without reaping it, then forget its pid, then reap.
-        let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-        while matches!(waitid(WaitId::Pid(pid), ended), Err(rustix::io::Errno::INTR)) {}
+        process::wait_for_end(pid);
         *self.live.lock().unwrap_or_else(PoisonError::into_inner) = None;
         let status = self.child.wait();
         if let Some((thread, handle)) = self.forwarder.take() {

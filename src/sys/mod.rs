@@ -1,4 +1,4 @@
-//! The operating system's odds and ends: clock, threads, files, paths, random bytes, durations.
+//! The operating system's odds and ends: clock, threads, files, paths, processes, random bytes.
 //!
 //! Comes in: nothing from other rooms. Goes out: small values. It may not know what ac7 does.
 pub mod clock;
@@ -13,4 +13,5 @@ pub mod paths;
 pub mod process;
 pub mod random;
 pub mod thread;
+pub mod umask;
 pub mod user;

@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, wa
 use serde_json::Value;
 
 use crate::sys::thread::{self, Joinable};
+use crate::sys::{process, umask};
 
 /// Lines that may wait until codex reads them.
 const UNREAD: usize = 256;
@@ -65,7 +66,7 @@ impl AppServer {
         }
         command.envs(set.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-        let mut child = command.spawn()?;
+        let mut child = umask::lent(|| command.spawn())?;
         let ends = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let (input, lines) = sync_channel(UNREAD);
         let pid = Pid::from_child(&child);
@@ -85,7 +86,7 @@ impl AppServer {
         let ended = hear.clone();
         // Its output tells only of the end of the last program that has inherited it.
         server.threads.push(thread::spawn("codex-end", STACK, move || {
-            wait(pid);
+            process::wait_for_end(pid);
             ended(Heard::Ended);
         })?);
         server.threads.push(thread::spawn("codex-log", STACK, move || follow(stderr, &word))?);
@@ -135,7 +136,7 @@ impl AppServer {
 
     fn finish(&mut self) -> io::Result<ExitStatus> {
         self.input = None;
-        wait(self.pid);
+        process::wait_for_end(self.pid);
         // Programs that it has started hold its output open, and would outlive the session.
         self.signal(Signal::KILL);
         self.reaped = true;
@@ -158,12 +159,6 @@ impl Drop for AppServer {
         self.signal(Signal::KILL);
         let _ = self.finish();
     }
-}
-
-/// Wait for its end without reaping it, so that its pid stays its own.
-fn wait(pid: Pid) {
-    let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-    while matches!(waitid(WaitId::Pid(pid), ended), Err(rustix::io::Errno::INTR)) {}
 }
 
 fn write(mut stdin: ChildStdin, lines: &Receiver<String>) {
