@@ -31,12 +31,13 @@ test:
 test-web:
 	$(CARGO) test --locked --test web
 
-# Formatting, lints, man pages, what the binary is made of.
+# Formatting, lints, man pages, units, what the binary is made of.
 lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --locked --test web -- -D warnings
 	for page in man/*.[1-9]; do test ! -e "$$page" || mandoc -Tlint -W warning "$$page" || exit 1; done
+	tests/units.sh
 	CARGO="$(CARGO)" tests/deps.sh check
 
 # Random input to everything that reads what peers send, all targets side by side; `make test` has a short run of it.

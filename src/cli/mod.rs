@@ -35,6 +35,7 @@ mod rotate;
 mod rows;
 mod run;
 mod serve;
+mod service;
 mod setup;
 mod source;
 mod stats;
@@ -123,6 +124,15 @@ pub const VERBS: &[&Verb] = &[
     &push::VERB,
     &tail::VERB,
     &serve::VERB,
+    &service::INSTALL,
+    &service::UNINSTALL,
+    &service::START,
+    &service::STOP,
+    &service::RESTART,
+    &service::RELOAD,
+    &service::STATUS,
+    &service::LOGS,
+    &service::SET_ENV,
     &backup::VERB,
     &backup::RESTORE,
     &check::VERB,

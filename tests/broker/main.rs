@@ -22,6 +22,7 @@ mod operate;
 // For clippy: what is under cfg(test) may unwrap.
 #[cfg(test)]
 mod rig;
+mod service;
 mod streams;
 mod tools;
 mod usage;
