@@ -124,13 +124,24 @@ enum End {
     Broken(Option<rustls::Error>),
 }
 
-/// What was learnt of the agent by the end of a decrypted tunnel.
+impl End {
+    fn alert(&self) -> Option<rustls::AlertDescription> {
+        match self {
+            End::Broken(Some(rustls::Error::AlertReceived(alert))) => Some(*alert),
+            _ => None,
+        }
+    }
+}
+
+/// What was learnt by the end of a decrypted tunnel.
 #[derive(Debug)]
 pub struct Learnt {
     /// Whether the agent sent any application data.
     pub spoke: bool,
     /// The alert with which it left instead.
     pub alert: Option<rustls::AlertDescription>,
+    /// The upstream left with an alert.
+    pub refused: bool,
 }
 
 /// A decrypted tunnel, ready to go: both handshakes are done, and the link has its upstream.
@@ -154,8 +165,10 @@ impl Decrypted {
     pub fn run(self, first: impl FnOnce(&[u8]) -> bool) -> io::Result<Learnt> {
         let Decrypted { link, pool, agent, upstream, mut up, mut down } = self;
         let wanted = Arc::new(AtomicBool::new(true));
+        let refused = Arc::new(AtomicBool::new(false));
         let back = {
-            let (link, pool, wanted) = (link.clone(), pool.clone(), wanted.clone());
+            let (link, pool) = (link.clone(), pool.clone());
+            let (wanted, refused) = (wanted.clone(), refused.clone());
             let (agent, upstream) = (agent.clone(), upstream.clone());
             thread::spawn("down", STACK, move || {
                 let end = pump(&link, &pool, Way::Down, &upstream, &agent, |bytes: &[u8]| {
@@ -164,6 +177,7 @@ impl Decrypted {
                     }
                 });
                 drop(down);
+                refused.store(end.alert().is_some(), Ordering::Relaxed);
                 link.ended(matches!(end, End::Broken(_)));
             })?
         };
@@ -179,11 +193,7 @@ impl Decrypted {
         drop(up);
         link.ended(matches!(end, End::Broken(_)));
         back.join();
-        let alert = match end {
-            End::Broken(Some(rustls::Error::AlertReceived(alert))) => Some(alert),
-            _ => None,
-        };
-        Ok(Learnt { spoke: first.is_none(), alert })
+        Ok(Learnt { spoke: first.is_none(), alert: end.alert(), refused: refused.load(Ordering::Relaxed) })
     }
 }
 

@@ -81,6 +81,8 @@ pub enum Reason {
     NotHttp,
     /// The upstream could not be validated by us; the client may judge it otherwise.
     Upstream,
+    /// The upstream asks for a certificate, which the client alone can have.
+    ClientCertificate,
 }
 
 impl Reason {
@@ -95,6 +97,7 @@ impl Reason {
             Reason::NotTls => "not_tls",
             Reason::NotHttp => "not_http",
             Reason::Upstream => "upstream",
+            Reason::ClientCertificate => "client_certificate",
         }
     }
 }
@@ -175,14 +178,24 @@ pub struct Memory {
     rejected: HashSet<(Fingerprint, String)>,
     /// Weak rejections in a row of pairs that never succeeded.
     weak: HashMap<(Fingerprint, String), u32>,
-    /// Hosts where something else than HTTP was spoken inside TLS.
-    not_http: HashSet<String>,
+    /// Hosts that are left alone whoever asks: what is spoken there inside TLS is not HTTP, or clients show who they
+    /// are in the handshake.
+    left_alone: HashMap<String, Reason>,
 }
 
 /// More clients or hosts than this are not told apart: the memory must not grow with a hostile client.
 const MAX_MEMORY: usize = 4096;
 
 impl Memory {
+    /// [`Rules::by_host`] in the light of what was met there.
+    #[must_use]
+    pub fn by_host(&self, rules: &Rules, host: &str) -> ByHost {
+        match (rules.by_host(host), self.left_alone.get(host)) {
+            (ByHost::Model | ByHost::AskHello, Some(reason)) => ByHost::Splice(*reason),
+            (by_rules, _) => by_rules,
+        }
+    }
+
     /// The decision once the hello is known: `None` to decrypt, or why not. `by_host` must not be `Splice`.
     #[must_use]
     pub fn by_hello(
@@ -194,9 +207,6 @@ impl Memory {
     ) -> Option<Reason> {
         if !client.speaks_http1() {
             return Some(Reason::H2Only);
-        }
-        if self.not_http.contains(host) {
-            return Some(Reason::NotHttp);
         }
         if self.rejected.contains(&(client.clone(), host.to_string())) {
             return Some(Reason::Rejected);
@@ -236,10 +246,10 @@ impl Memory {
         self.rejected.len() < MAX_MEMORY && self.rejected.insert(pair)
     }
 
-    /// Something else than HTTP was spoken with `host` inside TLS.
-    pub fn not_http(&mut self, host: &str) {
-        if self.not_http.len() < MAX_MEMORY {
-            self.not_http.insert(host.to_string());
+    /// `host` is not to be decrypted from now on, for this reason.
+    pub fn leave_alone(&mut self, host: &str, reason: Reason) {
+        if self.left_alone.len() < MAX_MEMORY {
+            self.left_alone.insert(host.to_string(), reason);
         }
     }
 }
@@ -342,12 +352,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_http_is_left_alone_afterwards() {
+    fn some_hosts_are_left_alone_whoever_asks() {
         let (mut memory, rules) = (Memory::default(), Rules::default());
-        memory.not_http("db.corp");
-        assert_eq!(
-            memory.by_hello(&rules, ByHost::AskHello, "db.corp", &client(1, &[])),
-            Some(Reason::NotHttp)
-        );
+        for (host, reason) in [("db.corp", Reason::NotHttp), ("api.x.ai", Reason::ClientCertificate)] {
+            assert_eq!(memory.by_host(&rules, host), rules.by_host(host));
+            memory.leave_alone(host, reason);
+            assert_eq!(memory.by_host(&rules, host), ByHost::Splice(reason));
+        }
+        let skip = Rules { skip: patterns(&["db.corp"]), ..Rules::default() };
+        assert_eq!(memory.by_host(&skip, "db.corp"), ByHost::Splice(Reason::Skip));
     }
 }

@@ -17,6 +17,7 @@ use super::scope::{ByHost, Fingerprint, Reason, Rejection};
 use super::{extract, plain};
 use crate::http1::{self, Framer, Part, Start};
 use crate::sys::{clock, thread};
+use crate::tls;
 
 /// A proxy request's head.
 const MAX_HEAD: usize = 64 * 1024;
@@ -31,6 +32,8 @@ const SETUP_STACK: usize = 5 * relay::STACK;
 struct Secured {
     stream: TcpStream,
     connection: ClientConnection,
+    /// It wanted to see a certificate, and went on without one.
+    asked: bool,
 }
 
 /// One connection of the agent, on its own thread.
@@ -105,7 +108,7 @@ impl Tunnel {
     }
 
     fn connect(self, host: &str, port: u16) -> io::Result<()> {
-        let by_host = self.shared.config.rules.by_host(host);
+        let by_host = self.shared.memory().by_host(&self.shared.config.rules, host);
         match by_host {
             ByHost::Splice(reason) => {
                 let Some(upstream) = self.dial(host, port)? else { return Ok(()) };
@@ -116,7 +119,12 @@ impl Tunnel {
                 let Some(upstream) = self.dial(host, port)? else { return Ok(()) };
                 let upstream = match self.secure(upstream, host) {
                     Ok(upstream) => upstream,
-                    Err(why) => return self.refuse(host, port, &format!("cannot trust {host}: {why}")),
+                    Err(why) => {
+                        if tls::certificate_was_asked_for() {
+                            self.wants_certificate(host);
+                        }
+                        return self.refuse(host, port, &format!("cannot trust {host}: {why}"));
+                    }
                 };
                 self.established()?;
                 match hello::read(&self.link.agent, None)? {
@@ -144,7 +152,14 @@ impl Tunnel {
                         if let Some(reason) = why_not {
                             return self.splice(host, port, upstream, &raw, reason);
                         }
-                        match self.secure(upstream, host) {
+                        let secured = self.secure(upstream, host);
+                        let asked = |_: &_| tls::certificate_was_asked_for();
+                        if secured.as_ref().map_or_else(asked, |upstream| upstream.asked) {
+                            self.wants_certificate(host);
+                            drop(secured);
+                            return self.splice_anew(host, port, &raw, Reason::ClientCertificate);
+                        }
+                        match secured {
                             Ok(upstream) => {
                                 self.decrypt(host, port, upstream, *accepted, (&client, false), &raw)
                             }
@@ -179,7 +194,13 @@ impl Tunnel {
         }
         stream.set_read_timeout(None)?;
         connection.set_buffer_limit(None);
-        Ok(Secured { stream, connection })
+        Ok(Secured { stream, connection, asked: tls::certificate_was_asked_for() })
+    }
+
+    /// The agent may have a certificate to show, which no one can do in its place.
+    fn wants_certificate(&self, host: &str) {
+        self.log("client certificate wanted", host, &[]);
+        self.shared.memory().leave_alone(host, Reason::ClientCertificate);
     }
 
     /// Finish the agent's handshake with a leaf of ours, then relay.
@@ -217,8 +238,10 @@ impl Tunnel {
             up: tap.feed(Side::Agent),
             down: tap.feed(Side::Upstream),
         };
-        let (host, client) = (host.to_string(), client.clone());
-        self.on_thread("up", relay::STACK, move |tunnel| tunnel.relay(relay, &host, port, &client, model))
+        let (host, client, asked) = (host.to_string(), client.clone(), upstream.asked);
+        self.on_thread("up", relay::STACK, move |tunnel| {
+            tunnel.relay(relay, &host, port, &client, (model, asked))
+        })
     }
 
     /// Relay, and remember what it showed of the client.
@@ -228,7 +251,7 @@ impl Tunnel {
         host: &str,
         port: u16,
         client: &Fingerprint,
-        model: bool,
+        (model, asked): (bool, bool),
     ) -> io::Result<()> {
         let mut http = true;
         let learnt = relay.run(|bytes| {
@@ -236,12 +259,16 @@ impl Tunnel {
             let mut memory = self.shared.memory();
             memory.succeeded(client, host);
             if !http {
-                memory.not_http(host);
+                memory.leave_alone(host, Reason::NotHttp);
             }
             http
         })?;
         if !http {
             self.passed(host, port, Reason::NotHttp, None);
+        }
+        // With TLS 1.3 a server judges the client after its handshake (RFC 8446 §4.4.2.4).
+        if asked && learnt.refused && self.link.moved().1 == 0 {
+            self.wants_certificate(host);
         }
         if learnt.spoke { Ok(()) } else { self.handshake_refused(host, port, client, model, learnt.alert) }
     }

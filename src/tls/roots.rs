@@ -8,6 +8,7 @@ use std::sync::Arc;
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 
+use super::nobody::Nobody;
 use super::{provider, to_pem};
 
 /// A set of trust anchors.
@@ -93,7 +94,8 @@ impl Roots {
         self.certificates.iter().map(to_pem).collect()
     }
 
-    /// A client configuration that offers `http/1.1` and resumes sessions.
+    /// A client configuration that offers `http/1.1` and resumes sessions; see
+    /// [`super::certificate_was_asked_for`].
     ///
     /// # Errors
     /// [`Error::Empty`] where there is no usable root.
@@ -107,7 +109,7 @@ impl Roots {
             .with_safe_default_protocol_versions()
             .expect("ring speaks TLS 1.2 and 1.3")
             .with_root_certificates(store)
-            .with_no_client_auth();
+            .with_client_cert_resolver(Arc::new(Nobody));
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Arc::new(config))
     }

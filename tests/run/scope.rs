@@ -4,12 +4,13 @@ use std::net::Shutdown;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
+use rustls::version::{TLS12, TLS13};
 use serde_json::{Value, json};
 use support::mock::{Mock, Options};
 use support::run::wait_until;
-use support::tls;
+use support::tls::{self, Authority, Leaf};
 
-use crate::lab::{Held, Lab, MODEL, OTHER, Tls, pem, read_head, url};
+use crate::lab::{Held, Lab, MODEL, OTHER, Tls, pem, read_head, tls_on, url};
 use crate::server::{Server, echo, echo_tls};
 
 /// The entries of all tunnels that were not decrypted.
@@ -293,6 +294,44 @@ fn another_protocol_inside_tls_passes_and_is_left_alone_afterwards() {
         let counted = json!({"reason": "not_http", "bytesUp": 23, "bytesDown": 23});
         assert!(tunnels.iter().any(|t| t["tunnel"] == counted), "{tunnels:#?}");
         assert!(tunnels.iter().all(|t| t["tunnel"]["reason"] == "not_http"), "{tunnels:#?}");
+    }
+}
+
+#[test]
+fn a_server_that_asks_who_the_client_is_gets_the_clients_own_answer() {
+    for version in [&TLS13, &TLS12] {
+        let authority = Authority::new();
+        let config = tls::asking_server(&authority.issue(Leaf::Good), &authority.pem, version);
+        let server = Server::secured(config, echo_tls);
+        let lab = Lab::trusting(&authority.pem);
+        let held = Held::start(&lab, &[]);
+        let own = tls::showing(&tls::client(&authority.pem, false), &authority.issue(Leaf::Good));
+        let words = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+        let is_served = |host: &'static str| {
+            let mut tls = held.tls(host, server.port, own.clone());
+            let mut back = [0; 27];
+            tls.write_all(words).unwrap();
+            tls.read_exact(&mut back).unwrap();
+            assert_eq!(&back, words, "{host}, {version:?}");
+        };
+        // Any other host's from the first connection on.
+        is_served(OTHER);
+        is_served(OTHER);
+        // A model host may ask without insisting, which shows when it has been asked something.
+        let (head, tcp) = held.ask_connect(&format!("{MODEL}:{}", server.port));
+        if head.starts_with("HTTP/1.1 200 ") {
+            let mut tls = tls_on(tcp, MODEL, held.client());
+            tls.write_all(words).unwrap();
+            assert!(matches!(tls.read(&mut [0]), Ok(0) | Err(_)));
+        }
+        wait_until("it is remembered", || {
+            (lab.log().matches("client certificate wanted").count() == 2).then_some(())
+        });
+        is_served(MODEL);
+        held.finish();
+        let reasons: Vec<_> =
+            tunnels(&lab).iter().map(|t| t["tunnel"]["reason"].clone()).filter(|r| !r.is_null()).collect();
+        assert_eq!(reasons, ["client_certificate"; 3], "{version:?}");
     }
 }
 

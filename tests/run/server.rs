@@ -43,12 +43,15 @@ impl Server {
         let authority = Authority::new();
         let mut config = ServerConfig::clone(&tls::server(&authority.issue(Leaf::Good)));
         config.alpn_protocols = alpn.iter().map(|p| p.to_vec()).collect();
-        let config = Arc::new(config);
-        let server = Server::start(move |tcp| {
+        (Server::secured(Arc::new(config), serve), authority.pem)
+    }
+
+    /// TLS with this configuration.
+    pub fn secured(config: Arc<ServerConfig>, serve: impl Fn(Secured) + Send + Sync + 'static) -> Server {
+        Server::start(move |tcp| {
             let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
             serve(StreamOwned::new(connection, tcp));
-        });
-        (server, authority.pem)
+        })
     }
 }
 

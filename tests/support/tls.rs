@@ -11,7 +11,10 @@ use rcgen::{
     KeyUsagePurpose,
 };
 use rustls::crypto::CryptoProvider;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 
 /// Names that a good certificate is made out for: the hosts that agents call, and the loopback.
 pub const HOSTS: [&str; 7] = [
@@ -70,7 +73,9 @@ impl Authority {
         let names: &[&str] = if leaf == Leaf::WrongName { &["wrong.example"] } else { &HOSTS };
         let mut params = params(names, "ac7 test server");
         params.is_ca = IsCa::ExplicitNoCa;
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        // A client may show it too.
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.use_authority_key_identifier_extension = true;
         if leaf == Leaf::Expired {
             params.not_before = (SystemTime::now() - 3 * DAY).into();
@@ -97,13 +102,12 @@ impl Authority {
 
 /// A server configuration that offers `http/1.1` alone.
 pub fn server(identity: &Identity) -> Arc<ServerConfig> {
-    let certs = rustls_pemfile::certs(&mut identity.cert.as_bytes()).collect::<Result<_, _>>();
-    let key = rustls_pemfile::private_key(&mut identity.key.as_bytes()).ok().flatten();
+    let (certs, key) = chain(identity);
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .expect("ring has TLS 1.2 and 1.3")
         .with_no_client_auth()
-        .with_single_cert(certs.expect("the certificate is PEM"), key.expect("the key is PEM"))
+        .with_single_cert(certs, key)
         .expect("certificate and key belong together");
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Arc::new(config)
@@ -128,6 +132,43 @@ pub fn client(ca_pem: &str, resume: bool) -> Arc<ClientConfig> {
         config.resumption = rustls::client::Resumption::disabled();
     }
     Arc::new(config)
+}
+
+/// A server of one version of TLS, to which a client has to show a certificate that `ca_pem` has signed.
+pub fn asking_server(
+    identity: &Identity,
+    ca_pem: &str,
+    version: &'static SupportedProtocolVersion,
+) -> Arc<ServerConfig> {
+    let mut roots = RootCertStore::empty();
+    for cert in rustls_pemfile::certs(&mut ca_pem.as_bytes()) {
+        roots.add(cert.expect("the authority is PEM")).expect("it can be an anchor");
+    }
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build();
+    let (certs, key) = chain(identity);
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[version])
+        .expect("ring has TLS 1.2 and 1.3")
+        .with_client_cert_verifier(verifier.expect("there is an anchor"))
+        .with_single_cert(certs, key)
+        .expect("certificate and key belong together");
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Arc::new(config)
+}
+
+/// `client` with a certificate to show.
+pub fn showing(client: &Arc<ClientConfig>, identity: &Identity) -> Arc<ClientConfig> {
+    let (certs, key) = chain(identity);
+    let shown = CertifiedKey::from_der(certs, key, &provider()).expect("they belong together");
+    let mut config = ClientConfig::clone(client);
+    config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(shown));
+    Arc::new(config)
+}
+
+fn chain(identity: &Identity) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+    let certs = rustls_pemfile::certs(&mut identity.cert.as_bytes()).collect::<Result<_, _>>();
+    let key = rustls_pemfile::private_key(&mut identity.key.as_bytes()).ok().flatten();
+    (certs.expect("the certificate is PEM"), key.expect("the key is PEM"))
 }
 
 fn provider() -> Arc<CryptoProvider> {

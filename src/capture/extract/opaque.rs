@@ -204,7 +204,7 @@ pub struct Tunnel<'a> {
     /// Lower case, an IPv6 literal without brackets.
     pub host: &'a str,
     pub port: u16,
-    /// `scope`, `skip`, `rejected`, `h2_only`, `not_tls` or `not_http`.
+    /// See [`crate::capture::scope::Reason::word`].
     pub reason: &'a str,
     /// The alert with which the client refused our certificate.
     pub alert: Option<&'a str>,

@@ -90,10 +90,14 @@ fn why_none(captured: &Captured) -> String {
     if let Some((place, why)) = t.refused.iter().next() {
         return format!("{}: {}", text::line(place, terminal::utf8()), text::line(why, terminal::utf8()));
     }
-    match t.tunnelled.values().next() {
-        Some(what) if what.reason == "h2_only" => {
+    match t.tunnelled.iter().next() {
+        Some((_, what)) if what.reason == "h2_only" => {
             "the command speaks HTTP/2 alone, which is not decrypted".to_string()
         }
+        Some((host, what)) if what.reason == "client_certificate" => format!(
+            "{} asks the command for a certificate, so it is not decrypted",
+            text::line(host, terminal::utf8())
+        ),
         Some(_) => "all connections were tunnelled, not decrypted".to_string(),
         None => "no connection carried a request".to_string(),
     }
@@ -271,6 +275,11 @@ mod tests {
                 Totals { tunnelled: [("api.x".into(), tunnel(9, "h2_only"))].into(), ..none() },
                 1,
                 "no model call: the command speaks HTTP/2 alone, which is not decrypted",
+            ),
+            (
+                Totals { tunnelled: [("api.x".into(), tunnel(9, "client_certificate"))].into(), ..none() },
+                1,
+                "no model call: api.x asks the command for a certificate, so it is not decrypted",
             ),
         ] {
             assert_eq!(lines(&outcome(totals, Report::default(), connections), false, None)[0], want);
