@@ -16,6 +16,20 @@ until port=$(sed -n 's/^listening on 127\.0\.0\.1://p' "$tmp/mock") && [ -n "$po
   sleep 0.1
 done
 
+# Where there is no loopback, as in a bare network namespace, the demo takes a namespace of its own and one there.
+if ! curl -sk --noproxy '*' --max-time 5 -o "$tmp/probe" "https://127.0.0.1:$port/"; then
+  if [ -z "${AC7_DEMO_ALONE:-}" ] && unshare --user --map-root-user --net ip link set lo up 2>"$tmp/why"; then
+    kill "$mock"
+    rm -rf "$tmp"
+    trap - EXIT
+    echo "no loopback here: the demo runs in a network namespace of its own"
+    AC7_DEMO_ALONE=1 exec unshare --user --map-root-user --net sh -c 'ip link set lo up && exec "$0" "$1"' "$0" "$1"
+  fi
+  echo "demo: 127.0.0.1 cannot be reached, and the demo cannot make a loopback of its own; ac7 says of it:" >&2
+  "$ac7" doctor >&2 || :
+  exit 1
+fi
+
 export HOME="$tmp" XDG_CACHE_HOME="$tmp/cache" XDG_DATA_HOME="$tmp/data" XDG_CONFIG_HOME="$tmp/config"
 cat >"$tmp/request.json" <<'JSON'
 {"model": "claude-demo", "max_tokens": 1024, "stream": true,

@@ -18,7 +18,6 @@ pub const VERB: Verb = Verb {
     examples: &[
         ("ac7 run -- claude -p 'hello'", "record what Claude Code says and hears"),
         ("ac7 run --output trace.jsonl --fail-on dropped -- make", "in CI: a file, and no lost events"),
-        ("ac7 run --trace-skip github.com -- python agent.py", "leave one host alone"),
     ],
     exits: &[
         ("N", "the command's own status; 128+N if signal N ended it"),
