@@ -123,7 +123,7 @@ pub fn forward(
                 }
             };
             drop((source, down));
-            link.ended(broken);
+            link.ended(Way::Down, broken);
         })?
     };
     let (from, mut to) = Way::Up.ends(link);
@@ -147,7 +147,7 @@ pub fn forward(
         }
     };
     drop((source, up));
-    link.ended(broken);
+    link.ended(Way::Up, broken);
     back.join();
     Ok(())
 }

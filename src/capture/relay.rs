@@ -22,8 +22,10 @@ use crate::sys::thread;
 const SMALL: usize = 2 * 1024;
 /// The most plaintext of one TLS record (RFC 8446 §5.1).
 const RECORD: usize = 16 * 1024;
-/// When one direction has ended the other may go on; when it moves nothing for so long, the tunnel ends.
+/// When the upstream has ended, the agent may go on; when it sends nothing for so long, the tunnel ends.
 const LINGER: Duration = Duration::from_secs(10);
+/// An agent that has ended may wait for its answer, over which a model may think for long.
+const ANSWER: Duration = Duration::from_secs(10 * 60);
 /// Relay threads are many and shallow, in a release build at least.
 pub const STACK: usize = if cfg!(debug_assertions) { 512 * 1024 } else { 64 * 1024 };
 
@@ -75,7 +77,8 @@ impl Link {
 
     /// One direction is through. The first one to end watches over the other: an idle stream whose reader is gone
     /// would hold the tunnel for ever.
-    pub(super) fn ended(&self, broken: bool) {
+    pub(super) fn ended(&self, way: Way, broken: bool) {
+        let patience = if way == Way::Up { ANSWER } else { LINGER };
         let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         *ended += 1;
         self.end.notify_all();
@@ -84,7 +87,8 @@ impl Link {
         }
         let mut before = self.moved();
         while *ended < 2 {
-            let (guard, wait) = self.end.wait_timeout(ended, LINGER).unwrap_or_else(PoisonError::into_inner);
+            let (guard, wait) =
+                self.end.wait_timeout(ended, patience).unwrap_or_else(PoisonError::into_inner);
             ended = guard;
             let now = self.moved();
             if wait.timed_out() && now == before {
@@ -178,7 +182,7 @@ impl Decrypted {
                 });
                 drop(down);
                 refused.store(end.alert().is_some(), Ordering::Relaxed);
-                link.ended(matches!(end, End::Broken(_)));
+                link.ended(Way::Down, matches!(end, End::Broken(_)));
             })?
         };
         let mut first = Some(first);
@@ -191,7 +195,7 @@ impl Decrypted {
             }
         });
         drop(up);
-        link.ended(matches!(end, End::Broken(_)));
+        link.ended(Way::Up, matches!(end, End::Broken(_)));
         back.join();
         Ok(Learnt { spoke: first.is_none(), alert: end.alert(), refused: refused.load(Ordering::Relaxed) })
     }
@@ -354,7 +358,7 @@ fn copy(link: &Link, pool: &Pool, way: Way) {
         }
     };
     drop(source);
-    link.ended(broken);
+    link.ended(way, broken);
 }
 
 /// Reads a socket: a little on the stack while it waits, much into a lent buffer while bytes keep coming.

@@ -393,16 +393,19 @@ fn fifty_tunnels_at_once() {
 
 #[test]
 fn a_client_that_has_said_all_still_gets_its_answer() {
-    // Untouched bytes: the end of one direction is passed on, the other goes on.
+    // Untouched bytes: the end of one direction is passed on, the other goes on, be it after long thought.
+    const THOUGHT: Duration = Duration::from_secs(11);
     let server = Server::start(|mut tcp| {
         let mut all = Vec::new();
         tcp.read_to_end(&mut all).unwrap();
+        thread::sleep(THOUGHT);
         tcp.write_all(&all).unwrap();
     });
     let (tls_server, pem) = Server::tls(&[], |mut tls| {
         let mut all = Vec::new();
         tls.read_to_end(&mut all).unwrap();
         assert!(all.starts_with(b"POST /x "));
+        thread::sleep(THOUGHT);
         tls.write_all(b"HTTP/1.1 200 OK\r\n\r\nall of it").unwrap();
         goodbye(tls);
     });
@@ -412,15 +415,15 @@ fn a_client_that_has_said_all_still_gets_its_answer() {
     let mut tcp = held.connect(OTHER, server.port);
     tcp.write_all(b"no TLS at all").unwrap();
     tcp.shutdown(Shutdown::Write).unwrap();
-    let mut answer = String::new();
-    tcp.read_to_string(&mut answer).unwrap();
-    assert_eq!(answer, "no TLS at all");
-
     let mut tls = held.tls(MODEL, tls_server.port, held.client());
     tls.write_all(b"POST /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
     tls.conn.send_close_notify();
     tls.flush().unwrap();
     tls.sock.shutdown(Shutdown::Write).unwrap();
+
+    let mut answer = String::new();
+    tcp.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "no TLS at all");
     answer.clear();
     tls.read_to_string(&mut answer).unwrap();
     assert_eq!(answer, "HTTP/1.1 200 OK\r\n\r\nall of it");

@@ -198,7 +198,9 @@ fn what_is_lost_is_counted_and_the_agent_is_not_harmed() {
                 broker.books.script(path, &vec![step.clone(); 1000]);
                 let mut session = Session::start(mock, &broker.url());
                 session.ask(0..60);
+                let began = Instant::now();
                 let (_, said) = session.end();
+                assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
                 assert!(said.lines().any(|l| l.starts_with(want)), "{step:?}: {said}");
                 let left = broker.books.lock().left;
                 assert_eq!(left, usize::from(matches!(step, Step::Silence)), "{step:?}");
