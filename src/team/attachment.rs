@@ -15,6 +15,8 @@ pub struct Attachment {
     pub name: String,
     pub size: u64,
     pub mime_type: String,
+    /// SHA-256 of what the broker has let the sender attach; `None` until then, and never on the wire.
+    pub content: Option<[u8; 32]>,
 }
 
 impl Attachment {
@@ -38,6 +40,7 @@ impl Attachment {
             name: at.field("name").text(1, 255)?,
             size: at.field("size").uint()?,
             mime_type: at.field("mimeType").text(1, 255)?,
+            content: None,
         })
     }
 }

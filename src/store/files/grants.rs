@@ -62,6 +62,7 @@ pub(super) fn attach(
             return Ok(Err(NotAttached::Missing(at)));
         };
         (attachment.size, attachment.mime_type) = (facts.size, facts.mime);
+        attachment.content = Some(facts.hash);
     }
     Ok(Ok(()))
 }

@@ -169,22 +169,25 @@ fn what_is_attached_may_be_read_wherever_it_is_moved() {
     let (_temp, files) = Temp::new();
     put(&files, "/bob/a", "x", Collide::Refuse).unwrap();
     files.make_folder(&path("/bob/d"), false, "bob", 1).unwrap();
-    let attachment =
-        |at: &str| Attachment { path: at.into(), name: "n".into(), size: 9, mime_type: "x/y".into() };
+    let attachment = |at: &str| Attachment {
+        path: at.into(),
+        name: "n".into(),
+        size: 9,
+        mime_type: "x/y".into(),
+        content: None,
+    };
     let attach = |sender: &str, manages, at: &str| {
         let mut one = [attachment(at)];
         files.attach(sender, manages, &mut one).unwrap().map(|()| one[0].size)
     };
+    let checked = |from: &str, to: Option<&str>, at: &str| {
+        let mut attachments = vec![attachment(at)];
+        files.attach(from, false, &mut attachments).unwrap().unwrap();
+        let (to, body, data) = (to.map(str::to_string), "x".into(), serde_json::Map::new());
+        Post { to, title: None, body, level: Level::Info, data, attachments }
+    };
     let send = |from: &str, to: Option<&str>, at: &str| {
-        let post = Post {
-            to: to.map(str::to_string),
-            title: None,
-            body: "x".into(),
-            level: Level::Info,
-            data: serde_json::Map::new(),
-            attachments: vec![attachment(at)],
-        };
-        files.store.post(from, post, 1).unwrap();
+        files.store.post(from, checked(from, to, at), 1).unwrap();
     };
     let granted = |at: &str, member: &str| files.is_granted(&path(at), member).unwrap();
     let (missing, forbidden) = (Err(NotAttached::Missing(0)), Err(NotAttached::Forbidden(0)));
@@ -211,9 +214,11 @@ fn what_is_attached_may_be_read_wherever_it_is_moved() {
     send("cat", None, "/bob/d/a");
     assert!(granted("/bob/d/a", "dan"), "what is for everybody");
 
-    // A later file of the same name is another one.
+    // A later file of the same name is another one, even for a message that was let attach the first and is sent now.
+    let late = checked("cat", Some("cat"), "/bob/d/a");
     files.remove(&path("/bob/d"), true).unwrap();
     put(&files, "/bob/d/a", "secret", Collide::Refuse).unwrap();
+    files.store.post("cat", late, 1).unwrap();
     assert!(!granted("/bob/d/a", "cat") && files.shared_with("cat").unwrap().is_empty());
     files.forget("bob").unwrap();
     assert!(files.list(&path("/")).unwrap().is_empty());

@@ -30,10 +30,13 @@ pub(super) fn record(
     if attachments.is_empty() {
         return Ok(());
     }
-    // Whoever may see the message or objective may read the file that is there now.
+    // Whoever may see the message or objective may read the file that is there now, if it is still what the sender was
+    // let attach: another may have come in its place since.
     let mut insert = tx.prepare(
         "INSERT INTO attachment (path, message, objective, entry)
-         VALUES (?1, ?2, ?3, (SELECT id FROM fs_entry WHERE path = ?1 AND hash IS NOT NULL))",
+         VALUES (?1, ?2, ?3, (SELECT id FROM fs_entry WHERE path = ?1 AND hash = ?4))",
     )?;
-    attachments.iter().try_for_each(|a| insert.execute(params![a.path, message, objective]).map(drop))
+    attachments
+        .iter()
+        .try_for_each(|a| insert.execute(params![a.path, message, objective, a.content]).map(drop))
 }
