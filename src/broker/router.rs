@@ -190,15 +190,16 @@ pub fn routes() -> impl Iterator<Item = (&'static str, &'static str)> {
     ROUTES.iter().map(|route| (route.method, route.pattern))
 }
 
-/// Whether a request with this target may take its time: whatever goes to the activity database, and contents of files.
+/// Whether a request with this target may take its time: whatever goes to the activity database, contents of files, and
+/// lists that can be long. What is written with escapes is not looked at closer: it may be any of them.
 #[must_use]
 pub fn is_bulk(target: &str) -> bool {
     let path = path_of(target);
-    path == "/usage"
+    path.contains('%')
+        || matches!(path, "/usage" | "/history" | "/fs/ls" | "/fs/shared" | "/fs/write")
         || (["/members/", "/objectives/"].iter().any(|base| path.starts_with(base))
             && path.split('/').nth(3) == Some("activity"))
         || path.starts_with("/fs/read/")
-        || path == "/fs/write"
 }
 
 /// Whether the body of a request is a file.
@@ -322,7 +323,11 @@ mod tests {
             ("/members/ann/tokens?x=/a/activity", false),
             ("/fs/read/ann/a", true),
             ("/fs/write?path=/ann/a", true),
-            ("/fs/ls?path=/fs/read/", false),
+            ("/fs/ls?path=/fs/read/", true),
+            ("/fs/stat?path=/fs/read/", false),
+            ("/history?limit=500", true),
+            ("/members/ann/activit%79", true),
+            ("/briefing?x=%20", false),
             ("/briefing", false),
         ] {
             assert_eq!(is_bulk(target), want, "{target}");

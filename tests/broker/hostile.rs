@@ -5,6 +5,7 @@ use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 use ac7::broker::Limits;
+use rustix::net::sockopt::set_socket_recv_buffer_size;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::rig::{Client, Rig, request, threads, upload, wait_for};
@@ -134,6 +135,27 @@ fn a_request_in_work_is_not_closed_to_make_room() {
     assert_eq!(rig.get("/healthz").status, 200);
     blocker.execute_batch("COMMIT").unwrap();
     assert_eq!(working.reply("POST").unwrap().status, 201);
+}
+
+#[test]
+fn clients_that_do_not_read_hold_up_no_others() {
+    // Longer than others wait for a place behind the edge.
+    let rig = Rig::with(Limits { write: Duration::from_secs(12), ..Limits::default() });
+    let asked = request("GET", "/web/timeline.js", "", "", "").repeat(1500);
+    // More of them than there are places.
+    let deaf: Vec<Client> = (0..20)
+        .map(|_| {
+            let mut client = rig.connect();
+            set_socket_recv_buffer_size(&client.stream, 4096).unwrap();
+            client.send(&asked);
+            client
+        })
+        .collect();
+    let until = Instant::now() + Duration::from_secs(60);
+    while rig.log.events("answer broken off").len() < deaf.len() {
+        assert_eq!(rig.get("/briefing").status, 200);
+        assert!(Instant::now() < until, "they are still being answered");
+    }
 }
 
 #[test]

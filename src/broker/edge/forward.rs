@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::Shared;
 use super::clients::Client;
 use super::input::{Input, LARGE};
+use super::limits::Held;
 use super::pool::Use;
 use super::request::{Refusal, Request};
 use super::stream::{HERE, LAST, Live, MORE, Permit, WAIT};
@@ -59,7 +60,8 @@ pub fn forward(shared: &Shared, client: &Client, wire: &Wire<'_>, request: &Requ
         Err(e) if e.kind() == io::ErrorKind::TimedOut => return unavailable(503, "the broker is busy"),
         Err(_) => return unavailable(503, "the broker is stopping or out of order"),
     };
-    let mut out = Writer { client: wire, pending: Vec::new(), started: false, deadline };
+    let held = shared.answers.hold();
+    let mut out = Writer { client: wire, pending: Vec::new(), held, started: false, deadline };
     let mut behind = lease.stream();
     let _ = behind.set_write_timeout(Some(shared.limits.answer));
     let sent = behind
@@ -68,21 +70,20 @@ pub fn forward(shared: &Shared, client: &Client, wire: &Wire<'_>, request: &Requ
     let mut input = Input::new(lease.stream());
     let carried = sent.and_then(|()| carry(shared, &mut input, &mut out, request));
     let clean = input.unread().is_empty();
-    match carried {
-        Ok(carried) => {
-            if clean {
-                lease.give_back();
-            }
-            match carried {
-                Carried::Done { keep_alive: true } => Ended::KeepAlive,
-                Carried::Done { keep_alive: false } => Ended::Close,
-                Carried::Live(live) => {
-                    live.run(shared, client, wire, request);
-                    Ended::Close
-                }
-                Carried::TooMany => unavailable(503, "too many streams at the same time"),
-            }
+    // The connection goes back before the client has read what it was needed for: nobody may keep others from it.
+    if carried.is_ok() && clean {
+        lease.give_back();
+    } else {
+        drop(lease);
+    }
+    match carried.and_then(|carried| out.flush().map(|()| carried)) {
+        Ok(Carried::Done { keep_alive: true }) => Ended::KeepAlive,
+        Ok(Carried::Done { keep_alive: false }) => Ended::Close,
+        Ok(Carried::Live(live)) => {
+            live.run(shared, client, wire, request);
+            Ended::Close
         }
+        Ok(Carried::TooMany) => unavailable(503, "too many streams at the same time"),
         Err(e) if out.started => {
             shared.log_edge(client, "answer broken off", &e.to_string());
             Ended::Close
@@ -134,7 +135,6 @@ fn carry<'s>(
                 if chunked {
                     out.put(b"0\r\n\r\n")?;
                 }
-                out.flush()?;
                 return Ok(stream.map_or(Carried::Done { keep_alive }, Carried::Live));
             }
             None => dry = true,
@@ -152,10 +152,15 @@ fn carry<'s>(
     }
 }
 
-/// Collects small pieces for the client, so that they leave in one write.
+/// An answer of at most so many bytes is there as a whole before the client gets the first of them.
+const WHOLE: usize = 512 << 10;
+
+/// Collects small pieces for the client, so that they leave in one write, and answers up to [`WHOLE`], so that a client
+/// that does not read holds up nobody behind.
 struct Writer<'a> {
     client: &'a Wire<'a>,
     pending: Vec<u8>,
+    held: Held<'a>,
     /// Whether the client may have got something.
     started: bool,
     deadline: Instant,
@@ -194,18 +199,24 @@ impl Writer<'_> {
 
     fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.pending.extend_from_slice(bytes);
-        if self.pending.len() >= LARGE { self.flush() } else { Ok(()) }
+        let waits = !self.started && self.pending.len() <= WHOLE && self.held.grow(bytes.len());
+        if waits || self.pending.len() < LARGE { Ok(()) } else { self.flush() }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        if self.pending.is_empty() {
-            return Ok(());
+        let (mut client, mut rest) = (self.client, &self.pending[..]);
+        while !rest.is_empty() {
+            if Instant::now() >= self.deadline {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            self.started = true;
+            match client.write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => rest = &rest[n..],
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
         }
-        if Instant::now() >= self.deadline {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        self.started = true;
-        self.client.write_all(&self.pending)?;
         self.pending.clear();
         Ok(())
     }

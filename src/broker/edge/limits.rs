@@ -29,7 +29,8 @@ pub struct Limits {
     pub strangers_body: usize,
     /// Bytes of all bodies of strangers that are held at the same time.
     pub strangers_bodies: usize,
-    /// Bytes of all bodies of members that are held at the same time, and of all pieces of streams.
+    /// Bytes of all bodies of members that are held at the same time, of all pieces of streams, and of all answers that
+    /// wait to be whole.
     pub all_bodies: usize,
     /// Bytes of all files that are coming in: on the disk, not in memory.
     pub all_uploads: usize,

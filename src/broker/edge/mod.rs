@@ -108,6 +108,8 @@ pub(super) struct Shared {
     strangers: Budget,
     /// What streams hold.
     pieces: Budget,
+    /// What answers that wait to be whole may take, all together.
+    answers: Budget,
     /// What files that come in take of the disk.
     disk: Budget,
     hub: Arc<Hub>,
@@ -134,6 +136,7 @@ impl Edge {
             budget: Budget::new(config.limits.all_bodies),
             strangers: Budget::new(config.limits.strangers_bodies),
             pieces: Budget::new(config.limits.all_bodies),
+            answers: Budget::new(config.limits.all_bodies),
             disk: Budget::new(config.limits.all_uploads),
             hub: config.hub,
             presence: config.presence,
