@@ -8,6 +8,8 @@ mod bytes;
 mod capture;
 #[path = "run/ci.rs"]
 mod ci;
+#[path = "run/confined.rs"]
+mod confined;
 #[path = "run/environment.rs"]
 mod environment;
 #[path = "run/exits.rs"]

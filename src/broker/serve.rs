@@ -2,8 +2,7 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use rustix::fs::Mode;
-use rustix::process::{Resource, Rlimit, setrlimit, umask};
+use rustix::process::{Resource, Rlimit, setrlimit};
 use serde_json::json;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -51,12 +50,11 @@ impl ServeOptions {
 
 /// Serve until SIGTERM or SIGINT, then drain. SIGHUP reads the team file anew.
 ///
-/// It changes the whole process: umask 077, no core dumps, no new privileges, as many file descriptors as the system allows.
+/// It changes the whole process: no core dumps, no new privileges, as many file descriptors as the system allows.
 ///
 /// # Errors
 /// The broker cannot start.
 pub fn serve(options: ServeOptions) -> Result<(), Error> {
-    umask(Mode::from_raw_mode(0o077));
     // A core would hold tokens and conversations. Both are precautions: without them the broker works as well.
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
     #[cfg(target_os = "linux")]

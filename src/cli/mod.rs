@@ -54,7 +54,7 @@ use std::ffi::OsString;
 use error::Error;
 use flags::{Flag, Operands, Parsed};
 
-use crate::sys::umask;
+use crate::sys::{limits, umask};
 
 /// A verb and everything that is told about it.
 pub struct Verb {
@@ -151,6 +151,7 @@ const SUCCESS_OR_FAILURE: &[(&str, &str)] =
 #[must_use]
 pub fn main(args: Vec<OsString>) -> u8 {
     umask::make_private();
+    limits::hide_memory();
     dispatch(args).unwrap_or_else(|error| {
         let code = error.code();
         if code != 0 {

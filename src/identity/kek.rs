@@ -12,6 +12,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use super::Error;
 use super::file::beside;
@@ -27,7 +28,7 @@ pub struct KekPlace {
     pub variable: Option<String>,
 }
 
-/// A key of 32 bytes.
+/// A key of 32 bytes. What it was read from is wiped; ring's own copy is not, and goes with the page it is on.
 pub struct Kek(LessSafeKey);
 
 impl KekPlace {
@@ -42,7 +43,7 @@ impl KekPlace {
     fn find(&self) -> Option<Kek> {
         match &self.variable {
             Some(text) => Kek::parse(text),
-            None => Kek::parse(&fs::read_to_string(&self.file).ok()?),
+            None => Kek::parse(&Zeroizing::new(fs::read_to_string(&self.file).ok()?)),
         }
     }
 
@@ -70,7 +71,12 @@ impl KekPlace {
     ///
     /// # Errors
     /// [`Error::Sealed`]: no key, another key, another place, or something that was never sealed.
-    pub fn open(&self, member: &str, field: &'static str, sealed: &Value) -> Result<Vec<u8>, Error> {
+    pub fn open(
+        &self,
+        member: &str,
+        field: &'static str,
+        sealed: &Value,
+    ) -> Result<Zeroizing<Vec<u8>>, Error> {
         let opened = self.find().and_then(|key| key.open(member, field, sealed));
         opened.ok_or_else(|| Error::Sealed { member: member.to_string(), field, file: self.file.clone() })
     }
@@ -79,7 +85,7 @@ impl KekPlace {
 impl Kek {
     /// A key from its base64 text.
     fn parse(text: &str) -> Option<Kek> {
-        let bytes = STANDARD.decode(text.trim()).ok()?;
+        let bytes = Zeroizing::new(STANDARD.decode(text.trim()).ok()?);
         UnboundKey::new(&AES_256_GCM, &bytes).ok().map(|key| Kek(LessSafeKey::new(key)))
     }
 
@@ -98,14 +104,16 @@ impl Kek {
         json!({"v": 1, "iv": STANDARD.encode(iv), "ct": STANDARD.encode(sealed)})
     }
 
-    fn open(&self, member: &str, field: &str, sealed: &Value) -> Option<Vec<u8>> {
+    fn open(&self, member: &str, field: &str, sealed: &Value) -> Option<Zeroizing<Vec<u8>>> {
         let bytes = |name: &str| STANDARD.decode(sealed[name].as_str()?).ok();
         if sealed["v"] != 1 {
             return None;
         }
         let nonce = Nonce::try_assume_unique_for_key(&bytes("iv")?).ok()?;
-        let mut text = bytes("ct")?;
-        self.0.open_in_place(nonce, place(member, field), &mut text).ok().map(|secret| secret.to_vec())
+        let mut text = Zeroizing::new(bytes("ct")?);
+        let length = self.0.open_in_place(nonce, place(member, field), text.as_mut_slice()).ok()?.len();
+        text.truncate(length); // the tag stood at the end
+        Some(text)
     }
 }
 
@@ -116,7 +124,11 @@ fn place(member: &str, field: &str) -> Aad<Vec<u8>> {
 
 /// Make the key file, unless there is one: what it sealed would be lost with it. Gives whether there was one.
 pub(super) fn ensure_kek(path: &Path) -> Result<bool, Error> {
-    let line = format!("{}\n", STANDARD.encode(random::bytes::<32>()));
+    let key = Zeroizing::new(random::bytes::<32>());
+    // Room for all of it from the start: where a text has to move it leaves a copy.
+    let mut line = Zeroizing::new(String::with_capacity(64));
+    STANDARD.encode_string(key.as_slice(), &mut line);
+    line.push('\n');
     let written = create_private(path).and_then(|mut file| {
         file.write_all(line.as_bytes())?;
         file.sync_all()
@@ -142,7 +154,7 @@ mod tests {
         let place = place_of(7);
         let sealed = place.for_sealing().unwrap().seal("ann", "totpSecret", b"secret");
         assert!(!sealed.to_string().contains(&STANDARD.encode("secret")));
-        assert_eq!(place.open("ann", "totpSecret", &sealed).unwrap(), b"secret");
+        assert_eq!(place.open("ann", "totpSecret", &sealed).unwrap().as_slice(), b"secret");
 
         let mut cut = sealed.clone();
         cut["ct"] = json!("AAAA");

@@ -3,6 +3,7 @@ use std::fmt::Write;
 
 use ring::hmac::{HMAC_SHA1_FOR_LEGACY_USE_ONLY, Key, sign};
 use serde_json::Value;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::{Error, KekPlace};
 use crate::sys::random;
@@ -19,6 +20,12 @@ pub(super) const FIELD: &str = "totpSecret";
 /// A secret that an authenticator and the broker share.
 pub struct TotpSecret([u8; SECRET]);
 
+impl Drop for TotpSecret {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
 impl TotpSecret {
     /// A fresh one.
     #[must_use]
@@ -29,7 +36,7 @@ impl TotpSecret {
     /// From its base32 text, as [`TotpSecret::base32`] gives it.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<TotpSecret> {
-        let (mut bits, mut held, mut out) = (0_u32, 0_u32, Vec::new());
+        let (mut bits, mut held, mut out) = (0_u32, 0_u32, Zeroizing::new(Vec::with_capacity(text.len())));
         for byte in text {
             let value = ALPHABET.iter().position(|c| c == byte)?;
             bits = bits << 5 | u32::try_from(value).ok()?;
@@ -39,7 +46,7 @@ impl TotpSecret {
                 out.push(u8::try_from(bits >> held & 0xff).ok()?);
             }
         }
-        out.try_into().ok().map(TotpSecret)
+        out.as_slice().try_into().ok().map(TotpSecret)
     }
 
     /// The secret sealed for a member, as [`Member::totp_secret`](super::Member::totp_secret) takes it.
@@ -47,7 +54,7 @@ impl TotpSecret {
     /// # Errors
     /// There is no key to seal with.
     pub fn seal(&self, kek: &KekPlace, member: &str) -> Result<Value, Error> {
-        Ok(kek.for_sealing()?.seal(member, FIELD, self.base32().as_bytes()))
+        Ok(kek.for_sealing()?.seal(member, FIELD, Zeroizing::new(self.base32()).as_bytes()))
     }
 
     /// The secret as authenticators take it: base32 (RFC 4648 §6), 32 characters, no padding.

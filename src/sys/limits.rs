@@ -15,6 +15,13 @@ pub fn raise_files(wanted: u64) -> u64 {
     if raised.is_ok() { most } else { have }
 }
 
+/// Let nobody read this process's memory: no core is dumped, and no other process of this user may look into it. What
+/// it starts is not concerned.
+pub fn hide_memory() {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

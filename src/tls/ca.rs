@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
-    GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose, NameConstraints, PKCS_ECDSA_P256_SHA256, SanType,
-    SerialNumber, date_time_ymd,
+    GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose, NameConstraints, PKCS_ECDSA_P256_SHA256,
+    PublicKeyData, SanType, SerialNumber, SignatureAlgorithm, SigningKey, date_time_ymd,
 };
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::{provider, to_pem};
 use crate::sys::{clock, random};
@@ -26,9 +27,11 @@ const MAX_LEAVES: usize = 1024;
 
 /// A certificate authority of its own for one session, and the leaves it has signed.
 pub struct SessionCa {
-    issuer: Issuer<'static, KeyPair>,
+    issuer: Issuer<'static, Wiped>,
     certificate: CertificateDer<'static>,
-    leaf_key: KeyPair,
+    leaf_key: Wiped,
+    /// The same key as rustls has it.
+    leaf_signer: Arc<dyn rustls::sign::SigningKey>,
     base: ServerConfig,
     leaves: Mutex<HashMap<String, Arc<ServerConfig>>>,
 }
@@ -40,7 +43,10 @@ impl SessionCa {
     /// # Errors
     /// Whatever key generation or signing says.
     pub fn new(only: Option<&[String]>) -> Result<SessionCa, rcgen::Error> {
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let (key, leaf_key) = (Wiped::new()?, Wiped::new()?);
+        let der = Zeroizing::new(PrivateKeyDer::Pkcs8(leaf_key.0.serialize_der().into()));
+        let leaf_signer =
+            rustls::crypto::ring::sign::any_supported_type(&der).map_err(|_| rcgen::Error::RemoteKeyError)?;
         let mut params = CertificateParams::default();
         params.distinguished_name = common_name("ac7 trace CA");
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -60,7 +66,8 @@ impl SessionCa {
         Ok(SessionCa {
             issuer: Issuer::new(params, key),
             certificate,
-            leaf_key: KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?,
+            leaf_key,
+            leaf_signer,
             base,
             leaves: Mutex::new(HashMap::new()),
         })
@@ -90,11 +97,9 @@ impl SessionCa {
     }
 
     fn configure(&self, host: &str) -> Result<ServerConfig, rcgen::Error> {
-        let key = PrivateKeyDer::Pkcs8(self.leaf_key.serialize_der().into());
-        let signer =
-            rustls::crypto::ring::sign::any_supported_type(&key).map_err(|_| rcgen::Error::RemoteKeyError)?;
         let mut config = self.base.clone();
-        config.cert_resolver = Arc::new(OneLeaf(Arc::new(CertifiedKey::new(vec![self.sign(host)?], signer))));
+        let leaf = CertifiedKey::new(vec![self.sign(host)?], self.leaf_signer.clone());
+        config.cert_resolver = Arc::new(OneLeaf(Arc::new(leaf)));
         Ok(config)
     }
 
@@ -136,6 +141,37 @@ fn subtree(host: &str) -> GeneralSubtree {
         Ok(IpAddr::V4(v4)) => GeneralSubtree::IpAddress(CidrSubnet::V4(v4.octets(), [255; 4])),
         Ok(IpAddr::V6(v6)) => GeneralSubtree::IpAddress(CidrSubnet::V6(v6.octets(), [255; 16])),
         Err(_) => GeneralSubtree::DnsName(host.trim_start_matches("*.").to_string()),
+    }
+}
+
+/// A key pair whose text is wiped when it goes. The copies that ring works with are not, and go with the process.
+struct Wiped(KeyPair);
+
+impl Wiped {
+    fn new() -> Result<Wiped, rcgen::Error> {
+        KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map(Wiped)
+    }
+}
+
+impl Drop for Wiped {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl PublicKeyData for Wiped {
+    fn der_bytes(&self) -> &[u8] {
+        self.0.der_bytes()
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        self.0.algorithm()
+    }
+}
+
+impl SigningKey for Wiped {
+    fn sign(&self, text: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+        self.0.sign(text)
     }
 }
 

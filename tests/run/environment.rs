@@ -23,7 +23,7 @@ fn is_root() -> bool {
 }
 
 /// The same command, started by another: `words` come before its own.
-fn within(words: &[&str], command: &Command) -> Command {
+pub fn within(words: &[&str], command: &Command) -> Command {
     let mut outer = Command::new(words[0]);
     outer.args(&words[1..]).arg(command.get_program()).args(command.get_args()).env_clear();
     outer.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
@@ -32,7 +32,7 @@ fn within(words: &[&str], command: &Command) -> Command {
 }
 
 /// The same command, started as an ordinary user.
-fn ordinary(lab: &Lab, command: &Command) -> Command {
+pub fn ordinary(lab: &Lab, command: &Command) -> Command {
     if !is_root() {
         return within(&["env"], command);
     }
@@ -49,8 +49,13 @@ fn ordinary(lab: &Lab, command: &Command) -> Command {
     same
 }
 
+/// Start this as an ordinary user.
+pub fn demote(command: &mut Command) -> &mut Command {
+    if is_root() { command.uid(ORDINARY).gid(ORDINARY) } else { command }
+}
+
 /// Let the ordinary user write here.
-fn give(path: &Path) {
+pub fn give(path: &Path) {
     if is_root() {
         chown(path, Some(ORDINARY), Some(ORDINARY)).unwrap();
     }
@@ -245,10 +250,7 @@ fn an_odd_umask_is_the_commands_alone() {
         );
         let ac7 = ordinary(&lab, &lab.command(&[], &["sh", "-c", &script]));
         let mut masked = within(&["sh", "-c", &format!("umask {mask}; exec \"$0\" \"$@\"")], &ac7);
-        if is_root() {
-            masked.uid(ORDINARY).gid(ORDINARY);
-        }
-        let done = finish(&mut masked);
+        let done = finish(demote(&mut masked));
         assert_eq!(done.code, Some(0), "{mask}: {}", done.stderr);
         let said: Vec<&str> = done.stdout.lines().collect();
         assert_eq!(said, [&format!("0{mask}"), "-----BEGIN CERTIFICATE-----", "600", "600"], "{mask}");
