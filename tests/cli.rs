@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -12,7 +12,7 @@ use ac7::identity::{KekPlace, TeamFile, WebPush};
 use ac7::store::activity::{Parser, Store, Upload};
 use ac7::store::main::{Session, Store as Main, Subscription};
 use serde_json::{Value, json};
-use support::run::{Finished, Home, json_lines, wait_until};
+use support::run::{Finished, Home, free_port, json_lines, wait_until};
 use support::totp::code;
 
 /// ac7 in its home, with times in UTC.
@@ -241,6 +241,31 @@ fn pruning_deletes_what_is_older_and_nothing_else() {
 }
 
 #[test]
+fn errors_that_the_manual_explains_end_with_a_code_that_help_knows() {
+    let home = support::ac7!();
+    assert_eq!(run(&home, &["setup", "--non-interactive", "--team", "T", "--member", "ann"]).code, Some(0));
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let free = free_port();
+    let url = format!("http://127.0.0.1:{free}");
+    for (words, code) in [
+        (&["setup", "--non-interactive", "--team", "T", "--member", "ann"][..], "is-set-up"),
+        (&["serve", "--port", &port], "port-taken"),
+        (&["push", "--url", &url, "--to", "ann", "hi"], "no-token"),
+        (&["usage", "--url", &url, "--token", "ac7_x"], "no-broker"),
+        (&["mcp-bridge"], "no-session"),
+        (&["claude-code", "--url", &url], "no-claude"),
+    ] {
+        let out = run(&home, words);
+        let first = out.stderr.lines().next().unwrap_or_default();
+        assert!(first.ends_with(&format!(" [{code}]")), "{words:?}: {}", out.stderr);
+        let entry = run(&home, &["help", code]);
+        assert!(entry.stdout.contains(&format!("[{code}]")) && entry.stdout.contains("Fix: "), "{code}");
+        assert!(entry.stdout.lines().count() < 40, "the entry alone: {}", entry.stdout);
+    }
+}
+
+#[test]
 fn setup_prints_a_token_once() {
     let home = support::ac7!();
     let refused = run(&home, &["setup", "--non-interactive", "--team", "T"]);
@@ -254,7 +279,7 @@ fn setup_prints_a_token_once() {
     let again = run(&home, &args);
     assert_eq!((again.code, again.stdout.as_str()), (Some(1), ""));
     assert!(
-        again.stderr.starts_with("ac7 setup: a config already exists at ./ac7.json\n  fix: "),
+        again.stderr.starts_with("ac7 setup: a config already exists at ./ac7.json [is-set-up]\n  fix: "),
         "{}",
         again.stderr
     );

@@ -4,9 +4,13 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
+use crate::sys::clock::now_ms;
+
 /// Counters since the start, and what there is now.
 pub struct Counters {
     started: Instant,
+    /// The same in ms since the epoch: it tells one start from the next.
+    started_at: u64,
     /// Connections that are open.
     pub connections: AtomicUsize,
     /// Streams that are open.
@@ -26,6 +30,7 @@ impl Counters {
     pub fn new() -> Counters {
         Counters {
             started: Instant::now(),
+            started_at: now_ms(),
             connections: AtomicUsize::new(0),
             streams: AtomicUsize::new(0),
             uploads: AtomicUsize::new(0),
@@ -41,6 +46,7 @@ impl Counters {
         let now = |n: &AtomicUsize| n.load(Ordering::Relaxed);
         let sum = |n: &AtomicU64| n.load(Ordering::Relaxed);
         json!({
+            "startedAt": self.started_at,
             "uptimeSeconds": self.started.elapsed().as_secs(),
             "connections": now(&self.connections),
             "streams": now(&self.streams),

@@ -7,7 +7,7 @@ use std::process::Command;
 use super::error::Error;
 use super::flags::{Flag, Operands, Parsed, nearest};
 use super::terminal::{self, Screen};
-use super::{Group, SUCCESS_OR_FAILURE, VERBS, Verb, manual, mdoc, text};
+use super::{Group, SUCCESS_OR_FAILURE, VERBS, Verb, codes, manual, mdoc, text};
 
 pub const VERB: Verb = Verb {
     name: "help",
@@ -146,6 +146,11 @@ fn run(parsed: &Parsed) -> Result<u8, Error> {
                 (Some(verb), _) => verb.page,
                 (None, Some((_, page))) => *page,
                 (None, None) => {
+                    let page = manual::page("ac7-troubleshooting").unwrap_or_default();
+                    if let Some(entry) = codes::entry(&typed, &page) {
+                        terminal::page(&mdoc::render(&entry, Screen::stdout().width().min(80)), true)?;
+                        return Ok(0);
+                    }
                     let known = VERBS.iter().map(|verb| verb.name).chain(PAGES.iter().map(|(word, _)| *word));
                     let near = nearest(&typed, known);
                     return Err(Error::UnknownVerb { typed: typed.into_owned(), near });

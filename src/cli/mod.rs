@@ -8,6 +8,7 @@ mod broker;
 mod capture;
 mod check;
 mod claude_code;
+pub mod codes;
 mod codex;
 pub mod completions;
 mod connect;
@@ -155,7 +156,7 @@ pub fn main(args: Vec<OsString>) -> u8 {
     dispatch(args).unwrap_or_else(|error| {
         let code = error.code();
         if code != 0 {
-            terminal::say(error);
+            terminal::say(codes::coded(&error.to_string()));
         }
         code
     })

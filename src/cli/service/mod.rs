@@ -301,8 +301,8 @@ fn restart(parsed: &Parsed) -> Result<u8, Error> {
             return Ok(1);
         }
     }
-    let uptime = |health: &Value| health["uptimeSeconds"].as_u64().unwrap_or_default();
-    let before = health().as_ref().map(uptime);
+    let start = |health: Value| health["startedAt"].as_u64();
+    let before = health().map(start);
     if command(verb, &plan.act("restart"), dry)? != 0 {
         return Ok(1);
     }
@@ -310,8 +310,8 @@ fn restart(parsed: &Parsed) -> Result<u8, Error> {
         return Ok(0);
     }
     for _ in 0..PATIENCE_S {
-        // The old one may still answer; a new one is younger.
-        if health().as_ref().map(uptime).is_some_and(|now| before.is_none_or(|then| now <= then)) {
+        // The old one may still answer.
+        if health().map(start).is_some_and(|now| before != Some(now)) {
             println!("daemon up");
             return Ok(0);
         }
