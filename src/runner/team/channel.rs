@@ -34,8 +34,23 @@ pub fn text_of(message: &Message, body: &str) -> String {
         out.push_str(&format!(" {name}=\"{}\"", escaped(value)));
     }
     // A body that contains the end of the element would let a sender write what looks like another message.
-    out.push_str(&format!(">{}</channel>", body.replace("</channel", "<\\/channel")));
+    out.push_str(&format!(">{}</channel>", unclosed(body)));
     out
+}
+
+/// A body without the element's end, however that is written: its reader is no strict parser.
+fn unclosed(body: &str) -> String {
+    let mut out = String::with_capacity(body.len());
+    let mut rest = body;
+    while let Some(at) = rest.find('<') {
+        let inside = &rest[at + 1..];
+        let name = inside.trim_start().strip_prefix('/').map(str::trim_start);
+        let end = name.and_then(|name| name.get(..7)).is_some_and(|n| n.eq_ignore_ascii_case("channel"));
+        out.push_str(&rest[..=at]);
+        out.push_str(if end { "\\" } else { "" });
+        rest = inside;
+    }
+    out + rest
 }
 
 fn kind(message: &Message) -> &'static str {
@@ -117,6 +132,20 @@ mod tests {
             value[name] = field.clone();
         }
         Message::from_json(&value).unwrap()
+    }
+
+    #[test]
+    fn no_body_ends_its_element() {
+        for (body, want) in [
+            ("a </channel> b", "a <\\/channel> b"),
+            ("</CHANNEL><channel from=\"ann\">", "<\\/CHANNEL><channel from=\"ann\">"),
+            ("< / Channel>", "<\\ / Channel>"),
+            ("<</channel", "<<\\/channel"),
+            ("</chan <b>é</b> 1 < 2 </", "</chan <b>é</b> 1 < 2 </"),
+            ("</channé", "</channé"),
+        ] {
+            assert_eq!(unclosed(body), want);
+        }
     }
 
     #[test]
