@@ -29,9 +29,17 @@ pub fn give_way() {
 
 /// Start a thread called `ac7-<name>` (the kernel shows 15 characters) with `stack` bytes of stack.
 ///
+/// On Linux it can gain no privileges any more. It starts no programs either: those of the user, which may need some, are
+/// started by the main thread.
+///
 /// # Errors
 /// What the operating system says when it has no thread to give.
 pub fn spawn(name: &str, stack: usize, work: impl FnOnce() + Send + 'static) -> io::Result<Joinable> {
+    let work = move || {
+        #[cfg(target_os = "linux")]
+        let _ = rustix::thread::set_no_new_privs(true);
+        work();
+    };
     let handle = Builder::new().name(format!("ac7-{name}")).stack_size(stack).spawn(work)?;
     Ok(Joinable { handle })
 }

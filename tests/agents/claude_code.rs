@@ -107,9 +107,12 @@ fn without_a_team_there_is_capture_alone() {
     let mut team = Team::new();
     team.kill_broker();
     agent(&team, &format!("env | put env; echo \"$*\" | put words; ls -A | put files\n{}", call(&mock)));
-    let mut ac7 = team.home.ac7(["claude-code", "--local", "--skip-doctor", "--connect-to", "::127.0.0.1:"]);
-    ac7.arg("--ca-cert").arg(&mock.ca_pem).args(["--", "-p", "hi"]);
-    let done = finish(ac7.env("CLAUDE_PATH", team.home.join("home/claude")));
+    let run = |flags: &[&str]| {
+        let mut ac7 = team.home.ac7(["claude-code", "--skip-doctor", "--connect-to", "::127.0.0.1:"]);
+        ac7.args(flags).arg("--ca-cert").arg(&mock.ca_pem).args(["--", "-p", "hi"]);
+        finish(ac7.env("CLAUDE_PATH", team.home.join("home/claude")))
+    };
+    let done = run(&["--local"]);
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     assert_eq!(written(&team, "words"), "-p hi\n");
     assert!(
@@ -117,6 +120,11 @@ fn without_a_team_there_is_capture_alone() {
             && !written(&team, "files").contains(".mcp.json")
     );
     assert!(done.stderr.starts_with("ac7: 1 model call in 1 exchange"), "{}", done.stderr);
+    assert_eq!(team.home.traces(&team.home.join("home/data/ac7/activity.db")).len(), 1);
+    // The same into a file.
+    let done = run(&["--output", "trace.jsonl", "--fail-on", "dropped,truncated"]);
+    assert_eq!((done.code, written(&team, "words").as_str()), (Some(0), "-p hi\n"), "{}", done.stderr);
+    assert_eq!(written(&team, "trace.jsonl").lines().count(), 1);
     assert_eq!(team.home.traces(&team.home.join("home/data/ac7/activity.db")).len(), 1);
 }
 

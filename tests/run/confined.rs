@@ -3,8 +3,10 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
+use support::run::wait_until;
+
 use crate::environment::{demote, give, ordinary, within};
-use crate::lab::{Lab, finish};
+use crate::lab::{Held, Lab, finish};
 
 /// An `ac7` with a home of the ordinary user's.
 fn lab() -> Lab {
@@ -38,6 +40,27 @@ fn look(pid: &str) -> String {
     format!(
         "for file in environ maps fd/0; do head -c 1 /proc/{pid}/$file >/dev/null 2>&1 && echo open || echo shut; done"
     )
+}
+
+#[test]
+fn threads_that_read_what_others_send_gain_no_privileges() {
+    let held = Held::start(&lab(), &[]);
+    let can_gain = || {
+        let threads = fs::read_dir(format!("/proc/{}/task", held.pid())).unwrap().flatten();
+        let said = threads.filter_map(|thread| fs::read_to_string(thread.path().join("status")).ok());
+        let mut names: Vec<String> = said
+            .map(|status| {
+                let free = status.contains("\nNoNewPrivs:\t0\n");
+                format!("{} {free}", status.lines().next().unwrap().trim_start_matches("Name:\t"))
+            })
+            .collect();
+        names.sort();
+        names
+    };
+    // The first one starts the command. A thread that is just beginning has its name and its limits in a moment.
+    let want = ["ac7 true", "ac7-capture false", "ac7-proxy false", "ac7-signals false", "ac7-store false"];
+    wait_until("all threads but the first have given it up", || (can_gain() == want).then_some(()));
+    held.finish();
 }
 
 #[test]
