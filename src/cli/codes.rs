@@ -16,6 +16,9 @@ pub const CODES: &[(&str, &str)] = &[
     ("no-codex", "failed to locate codex binary"),
     ("no-temp", "$TMPDIR writable"),
     ("no-loopback", "loopback proxy bindable"),
+    ("no-proxy", "cannot listen on 127.0.0.1"),
+    ("no-place", "cannot write the session's certificate"),
+    ("no-home", "no place for the database"),
     ("no-login", "no codex auth.json found"),
     ("no-session", "AC7_RUNNER_SOCKET is required"),
 ];

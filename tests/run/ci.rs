@@ -96,9 +96,6 @@ fn a_file_that_cannot_be_opened_keeps_the_command_from_starting() {
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     for option in ["--output", "--summary"] {
         for path in [below.as_path(), &folder, Path::new("/proc/nope"), &pipe] {
-            if option == "--summary" && path == pipe {
-                continue; // appended to, which waits for the reader
-            }
             let path = path.to_str().unwrap();
             let done = lab.run(&[option, path], &["echo", "started"]);
             assert_eq!((done.code, done.stdout.as_str()), (Some(1), ""), "{option} {path}: {}", done.stderr);

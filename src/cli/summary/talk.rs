@@ -5,6 +5,8 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
+use rustix::fs::OFlags;
+
 use super::super::error::Error;
 use super::super::flags::Parsed;
 use super::super::format::counted;
@@ -56,7 +58,12 @@ impl Talk {
             } else if place.is_empty() {
                 return Err(parsed.bad("summary", place, "it is empty"));
             } else {
-                let opened = OpenOptions::new().append(true).create(true).mode(0o600).open(place);
+                let opened = OpenOptions::new()
+                    .append(true)
+                    .create(true)
+                    .mode(0o600)
+                    .custom_flags(OFlags::NONBLOCK.bits().cast_signed()) // a pipe that nobody reads is an error
+                    .open(place);
                 let file = opened.map_err(|why| {
                     Error::failed(verb, format_args!("cannot write {}: {why}", place.display()))
                 })?;
