@@ -95,6 +95,10 @@ static:
 dist:
 	tests/dist.sh
 
+# Whether the source alone decides about the bytes of the binary.
+check-reproducible:
+	tests/reproducible.sh
+
 # What the binary is made of: licences, versions, how many crates. Needs no network.
 check-deps:
 	CARGO="$(CARGO)" tests/deps.sh check
@@ -106,4 +110,4 @@ clean:
 	$(CARGO) clean
 	rm -f ac7-*.tar.gz ac7-*.sbom.txt SHA256SUMS
 
-.PHONY: all test test-web lint fuzz demo bench install uninstall static dist check-deps sbom clean
+.PHONY: all test test-web lint fuzz demo bench install uninstall static dist check-reproducible check-deps sbom clean
