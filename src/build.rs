@@ -1,6 +1,6 @@
 //! Run by cargo before it builds.
 //!
-//! It deflates the manual, which the binary carries.
+//! It packs the manual and the page, which the binary carries.
 //!
 //! It asks the linker for relative relocations in their short form, which makes the binary 170 KB smaller. Programs
 //! linked so start on glibc 2.36 (2022) and later alone, so it is done only where this very machine has that; a binary
@@ -17,8 +17,18 @@ const GLIBC: (u32, u32) = (2, 36);
 fn main() {
     println!("cargo:rerun-if-changed=src/build.rs");
     println!("cargo:rerun-if-changed=man");
-    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it")).join("man");
-    fs::write(out, compress_to_vec(manual().as_bytes(), 9)).expect("cargo's own folder can be written");
+    println!("cargo:rerun-if-changed=src/web");
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
+    let write =
+        |place: PathBuf, bytes: Vec<u8>| fs::write(place, bytes).expect("cargo's own folder can be written");
+    write(out.join("man"), compress_to_vec(manual().as_bytes(), 9));
+    fs::create_dir_all(out.join("web")).expect("cargo's own folder can be written");
+    for file in files("src/web") {
+        if file.extension().is_some_and(|kind| kind != "rs") {
+            let text = fs::read(&file).expect("the folder is part of the source");
+            write(out.join("web").join(file.file_name().unwrap_or_default()), gzip(&text));
+        }
+    }
     let target = |what: &str| env::var(format!("CARGO_CFG_TARGET_{what}")).unwrap_or_default();
     let here = env::var("HOST").is_ok_and(|host| Ok(host) == env::var("TARGET"));
     let gnu = target("OS") == "linux" && target("ENV") == "gnu";
@@ -37,13 +47,33 @@ fn glibc() -> Option<(u32, u32)> {
 
 /// Each page's name, its source, and a NUL behind both; in the order of the names, so that every build packs the same.
 fn manual() -> String {
-    let folder = fs::read_dir("man").expect("the folder is part of the source");
-    let mut files: Vec<PathBuf> = folder.flatten().map(|entry| entry.path()).collect();
-    files.sort();
     let page = |file: &PathBuf| {
         let name = file.file_stem().map(Path::new).unwrap_or(file).display();
         let source = fs::read_to_string(file).expect("pages are text");
         format!("{name}\0{source}\0")
     };
-    files.iter().map(page).collect()
+    files("man").iter().map(page).collect()
+}
+
+/// What is in a folder, by name.
+fn files(folder: &str) -> Vec<PathBuf> {
+    let folder = fs::read_dir(folder).expect("the folder is part of the source");
+    let mut files: Vec<PathBuf> = folder.flatten().map(|entry| entry.path()).collect();
+    files.sort();
+    files
+}
+
+/// A member of gzip (RFC 1952) without a name or a time.
+fn gzip(text: &[u8]) -> Vec<u8> {
+    let mut out = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 2, 255];
+    out.extend(compress_to_vec(text, 9));
+    out.extend(crc_32(text).to_le_bytes());
+    out.extend((text.len() as u32).to_le_bytes());
+    out
+}
+
+/// RFC 1952 §8.
+fn crc_32(text: &[u8]) -> u32 {
+    let bit = |crc: u32, _| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 };
+    !text.iter().fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), bit))
 }

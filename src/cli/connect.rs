@@ -131,7 +131,9 @@ fn wait(client: &Client, asked: &Asked, interrupt: &Interrupt) -> Result<Option<
         match client.poll_enrolment(&asked.device_code) {
             Ok(Told::Pending) => silent = false,
             Ok(Told::SlowDown) => interval += SLOWER,
-            Ok(Told::Token(token)) => return Ok(Some(token)),
+            // It may be printed as it is: then it must be no more than a token.
+            Ok(Told::Token(token)) if token.bytes().all(|b| b.is_ascii_graphic()) => return Ok(Some(token)),
+            Ok(Told::Token(_)) => return Err(Error::failed(verb, "what the broker gave is no token")),
             Ok(Told::Expired) => return Err(over("nobody approved this device in time")),
             Ok(Told::Denied { reason: None }) => return Err(Error::failed(verb, "this device was rejected")),
             Ok(Told::Denied { reason: Some(reason) }) => {

@@ -1,4 +1,5 @@
-//! The page: plain HTML, CSS and JavaScript, carried in the binary as it stands in this folder.
+//! The page: plain HTML, CSS and JavaScript, carried in the binary as it stands in this folder, but packed
+//! (`src/build.rs`): so it is sent, too.
 //!
 //! Comes in: the name of a file, or data to be put into a page of its own. Goes out: bytes, and the headers without
 //! which they must not be served. A trace is hostile input; what keeps it from doing anything is in `text.js` (text is
@@ -10,6 +11,7 @@ pub use pack::Packer;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use miniz_oxide::inflate::decompress_to_vec;
 use ring::digest::{SHA256, digest};
 
 /// A file of the page.
@@ -17,39 +19,46 @@ pub struct Asset {
     pub name: &'static str,
     /// Its `Content-Type`.
     pub kind: &'static str,
-    pub text: &'static str,
+    /// A member of gzip (RFC 1952), as it is sent to who takes that.
+    pub packed: &'static [u8],
 }
 
-const fn script(name: &'static str, text: &'static str) -> Asset {
-    Asset { name, kind: "text/javascript; charset=utf-8", text }
+/// A file as the build has packed it.
+macro_rules! packed {
+    ($name:literal) => {
+        include_bytes!(concat!(env!("OUT_DIR"), "/web/", $name))
+    };
+}
+
+const fn script(name: &'static str, packed: &'static [u8]) -> Asset {
+    Asset { name, kind: "text/javascript; charset=utf-8", packed }
 }
 
 /// The page itself.
 pub const INDEX: Asset =
-    Asset { name: "index.html", kind: "text/html; charset=utf-8", text: include_str!("index.html") };
+    Asset { name: "index.html", kind: "text/html; charset=utf-8", packed: packed!("index.html") };
 
-const STYLE: Asset =
-    Asset { name: "app.css", kind: "text/css; charset=utf-8", text: include_str!("app.css") };
+const STYLE: Asset = Asset { name: "app.css", kind: "text/css; charset=utf-8", packed: packed!("app.css") };
 
 /// The scripts, each after those that it imports.
 const SCRIPTS: [Asset; 12] = [
-    script("text.js", include_str!("text.js")),
-    script("model.js", include_str!("model.js")),
-    script("source.js", include_str!("source.js")),
-    script("list.js", include_str!("list.js")),
-    script("chart.js", include_str!("chart.js")),
-    script("exchange.js", include_str!("exchange.js")),
-    script("timeline.js", include_str!("timeline.js")),
-    script("objective.js", include_str!("objective.js")),
-    script("team.js", include_str!("team.js")),
-    script("members.js", include_str!("members.js")),
-    script("enroll.js", include_str!("enroll.js")),
-    script("app.js", include_str!("app.js")),
+    script("text.js", packed!("text.js")),
+    script("model.js", packed!("model.js")),
+    script("source.js", packed!("source.js")),
+    script("list.js", packed!("list.js")),
+    script("chart.js", packed!("chart.js")),
+    script("exchange.js", packed!("exchange.js")),
+    script("timeline.js", packed!("timeline.js")),
+    script("objective.js", packed!("objective.js")),
+    script("team.js", packed!("team.js")),
+    script("members.js", packed!("members.js")),
+    script("enroll.js", packed!("enroll.js")),
+    script("app.js", packed!("app.js")),
 ];
 
 const OTHERS: [Asset; 2] = [
-    script("sw.js", include_str!("sw.js")),
-    Asset { name: "icon.svg", kind: "image/svg+xml", text: include_str!("icon.svg") },
+    script("sw.js", packed!("sw.js")),
+    Asset { name: "icon.svg", kind: "image/svg+xml", packed: packed!("icon.svg") },
 ];
 
 /// What every file is served with. The page may load nothing but what comes from where it came from.
@@ -73,34 +82,46 @@ pub fn asset(name: &str) -> Option<&'static Asset> {
 }
 
 impl Asset {
-    /// Changes with the text.
+    /// The text.
+    ///
+    /// # Panics
+    /// Never: a test reads what the build has packed.
     #[must_use]
-    pub fn etag(&self) -> String {
-        format!("\"{}\"", &hash(self.text)[..22])
+    pub fn text(&self) -> String {
+        // Ten bytes of header come before what is deflated, and eight of check and length after it.
+        let deflated = &self.packed[10..self.packed.len() - 8];
+        let bytes = decompress_to_vec(deflated).expect("the build packs it whole");
+        String::from_utf8(bytes).expect("the build reads the files as text")
+    }
+
+    /// Changes with the text; the `packed` form has another one (RFC 9110 §8.8.3.3).
+    #[must_use]
+    pub fn etag(&self, packed: bool) -> String {
+        format!("\"{}{}\"", &hash(self.packed)[..22], if packed { "-gzip" } else { "" })
     }
 }
 
-fn hash(text: &str) -> String {
-    STANDARD.encode(digest(&SHA256, text.as_bytes()))
+fn hash(bytes: &[u8]) -> String {
+    STANDARD.encode(digest(&SHA256, bytes))
 }
 
 /// A page that stands alone in a file: before and after its data, which is JSON whose `<` are escaped ([`inert`]).
 #[must_use]
 pub fn standalone() -> (String, &'static str) {
-    let scripts: String = SCRIPTS.iter().map(|asset| joined(asset.text)).collect();
+    let scripts: String = SCRIPTS.iter().map(|asset| joined(&asset.text())).collect();
+    let style = STYLE.text();
     let policy = format!(
         "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; img-src blob:; base-uri 'none'; \
          form-action 'none'",
-        hash(&scripts),
-        hash(STYLE.text)
+        hash(scripts.as_bytes()),
+        hash(style.as_bytes())
     );
     let head = format!(
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
          <meta http-equiv=\"Content-Security-Policy\" content=\"{policy}\">\n\
          <meta name=\"viewport\" content=\"width=device-width\">\n<meta name=\"referrer\" content=\"no-referrer\">\n\
-         <title>ac7 trace</title>\n<style>{}</style>\n<body>\n<script type=\"module\">{scripts}</script>\n\
-         <script type=\"application/json\" id=\"data\">",
-        STYLE.text
+         <title>ac7 trace</title>\n<style>{style}</style>\n<body>\n<script type=\"module\">{scripts}</script>\n\
+         <script type=\"application/json\" id=\"data\">"
     );
     (head, "</script>\n</body>\n</html>\n")
 }
@@ -135,9 +156,11 @@ mod tests {
 
     #[test]
     fn the_page_is_small_and_makes_no_code_out_of_text() {
-        let size: usize = all().map(|asset| asset.text.len()).sum();
-        assert!(size <= 88 << 10, "{size} bytes");
+        let sent: usize = all().map(|asset| asset.packed.len()).sum();
+        let written: usize = all().map(|asset| asset.text().len()).sum();
+        assert!(sent <= 60 << 10 && written <= 92 << 10, "{sent} bytes, {written} unpacked");
         for asset in all() {
+            let text = asset.text();
             for word in [
                 "innerHTML",
                 "outerHTML",
@@ -152,23 +175,26 @@ mod tests {
                 "DOMParser",
                 "createContextualFragment",
             ] {
-                let found = asset.text.replace("http://www.w3.org/2000/svg", "").contains(word);
+                let found = text.replace("http://www.w3.org/2000/svg", "").contains(word);
                 assert!(!found, "{}: {word}", asset.name);
             }
-            let handler = asset.text.split(char::is_whitespace).find(|word| {
+            let handler = text.split(char::is_whitespace).find(|word| {
                 let name = word.split("=\"").next().unwrap_or_default();
                 word.contains("=\"") && name.starts_with("on") && name.len() > 4
             });
             assert_eq!(handler, None, "{}", asset.name);
         }
-        assert!(!INDEX.text.contains("<style") && !INDEX.text.contains(" style="), "the policy forbids it");
+        assert!(
+            !INDEX.text().contains("<style") && !INDEX.text().contains(" style="),
+            "the policy forbids it"
+        );
     }
 
     #[test]
     fn scripts_can_stand_one_after_the_other() {
         let (mut seen, mut names) = (Vec::new(), HashSet::new());
         for asset in &SCRIPTS {
-            for line in asset.text.lines() {
+            for line in asset.text().lines() {
                 if let Some(from) = line.strip_prefix("import ").and_then(|l| l.split('\'').nth(1)) {
                     assert!(seen.contains(&from.trim_start_matches("./")), "{}: {line}", asset.name);
                     assert!(!line.contains(" as ") && line.ends_with("';"), "{}: {line}", asset.name);
@@ -179,7 +205,7 @@ mod tests {
                 let async_function = word == "async" && words.next() == Some("function");
                 if async_function || ["const", "let", "class", "function"].contains(&word) {
                     let name = words.find(|w| !w.is_empty()).unwrap_or_default();
-                    assert!(names.insert(name), "{}: {name} is taken", asset.name);
+                    assert!(names.insert(name.to_string()), "{}: {name} is taken", asset.name);
                 }
             }
             seen.push(asset.name);
@@ -199,7 +225,7 @@ mod tests {
     #[test]
     fn files_are_found_by_name() {
         assert_eq!(asset("app.js").unwrap().kind, "text/javascript; charset=utf-8");
-        assert_eq!(asset("app.css").unwrap().etag().len(), 24);
+        assert_eq!(asset("app.css").unwrap().etag(false).len(), 24);
         for name in ["", "mod.rs", "index.html", "../mod.rs"] {
             assert!(asset(name).is_none(), "{name}");
         }

@@ -21,6 +21,7 @@ mod objectives;
 mod operate;
 // For clippy: what is under cfg(test) may unwrap.
 #[cfg(test)]
+mod pages;
 mod rig;
 mod service;
 mod streams;

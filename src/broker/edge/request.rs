@@ -12,8 +12,9 @@ use crate::http1::{Fault, Framer, Head, Headers, Length, Part, Start};
 use crate::store::files::{Content, Upload};
 
 /// The header fields that go on to the broker; the others stay here.
-const FORWARDED: [&str; 11] = [
+const FORWARDED: [&str; 12] = [
     "accept",
+    "accept-encoding",
     "authorization",
     "content-type",
     "cookie",
