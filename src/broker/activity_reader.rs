@@ -31,6 +31,12 @@ impl Readers {
         Readers { path: path.to_path_buf(), idle: Mutex::default() }
     }
 
+    /// Bytes of the database's files.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        crate::store::bytes(&self.path)
+    }
+
     /// Read with one of the connections.
     ///
     /// # Errors

@@ -21,6 +21,7 @@ pub mod flags;
 pub mod format;
 pub mod help;
 mod hook;
+mod logs;
 pub mod manual;
 mod mcp_bridge;
 pub mod mdoc;
@@ -40,6 +41,7 @@ mod service;
 mod setup;
 mod source;
 mod stats;
+mod status;
 mod summary;
 mod tail;
 mod team_file;
@@ -125,6 +127,8 @@ pub const VERBS: &[&Verb] = &[
     &push::VERB,
     &tail::VERB,
     &serve::VERB,
+    &status::VERB,
+    &logs::VERB,
     &service::INSTALL,
     &service::UNINSTALL,
     &service::START,

@@ -15,7 +15,17 @@ mod recent;
 mod short;
 mod snapshot;
 
+use std::path::Path;
+
 pub use check::check_structure;
 pub use error::Error;
 pub use file::Stop;
 pub use snapshot::{Snapshot, is_in_use};
+
+/// What a database and what was written last take of the disk; 0 for what is not there.
+#[must_use]
+pub fn bytes(path: &Path) -> u64 {
+    let mut wal = path.as_os_str().to_os_string();
+    wal.push("-wal");
+    [path, Path::new(&wal)].iter().map(|path| path.metadata().map_or(0, |m| m.len())).sum()
+}

@@ -5,7 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use ac7::sys::clock::now_ms;
 use ac7::sys::random;
+use serde_json::{Value, json};
 use support::run::free_port;
 
 use crate::rig::{Rig, wait_for};
@@ -174,4 +176,95 @@ fn a_restart_says_what_it_costs_and_waits_for_the_broker() {
     assert_eq!(String::from_utf8_lossy(&out.stdout), "daemon up\n", "{}", said(&out));
     assert!(said(&out).contains("the broker does not answer now"), "{}", said(&out));
     wait_for("the broker to end", || !Path::new(&format!("/proc/{pid}/exe")).exists());
+}
+
+#[test]
+fn the_status_says_how_the_broker_is_and_what_members_do() {
+    let mut rig = Rig::new();
+    let call = json!({"kind": "anthropic_messages", "startedAt": 1, "endedAt": 2,
+        "request": {"model": "m", "maxTokens": 1, "temperature": null, "system": "", "messages": [], "tools": []},
+        "response": {"stopReason": null, "stopSequence": null, "status": 500, "messages": [],
+            "usage": {"inputTokens": 1, "outputTokens": 1, "cacheCreationInputTokens": 0, "cacheReadInputTokens": 0}}});
+    let event = |ts| json!({"kind": "llm_exchange", "ts": ts, "duration": 1, "entry": call});
+    let now = now_ms();
+    let body = json!({"events": [event(now), event(now - 1000), event(now - 100_000_000)]});
+    assert_eq!(rig.ask("POST", "/members/bob/activity", &rig.bob, &body).status, 201);
+    assert_eq!(rig.ask("POST", "/presence/busy", &rig.bob, &json!({"busy": true})).status, 204);
+
+    let url = format!("http://{}", rig.address());
+    let status = |more: &[&str], token: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ac7"));
+        command.args(["status", "--url", &url]).args(more).env("HOME", &rig.folder).env("NO_COLOR", "1");
+        command.env_remove("AC7_TOKEN");
+        if !token.is_empty() {
+            command.env("AC7_TOKEN", token);
+        }
+        command.output().unwrap()
+    };
+    let all: Value = serde_json::from_slice(&status(&["--json"], &rig.ann).stdout).unwrap();
+    assert_eq!(all["broker"]["status"], "ok");
+    assert!(all["broker"]["databases"]["activity"].as_u64() > Some(4096), "{all}");
+    let bob = all["members"].as_array().unwrap().iter().find(|member| member["name"] == "bob").unwrap();
+    assert_eq!((&bob["busy"], &bob["total"], &bob["errors"]), (&json!(true), &json!(2), &json!(2)), "{all}");
+    let shown = String::from_utf8(status(&[], &rig.ann).stdout).unwrap();
+    for words in [": ok, ac7 ", "databases ", "uploads waiting", "requests refused", "\nbob ", "busy"] {
+        assert!(shown.contains(words), "{words}: {shown}");
+    }
+    let open = status(&[], "");
+    let shown = String::from_utf8_lossy(&open.stdout).into_owned();
+    assert!(
+        open.status.success() && shown.contains("a token shows them") && !shown.contains("bob"),
+        "{shown}"
+    );
+    rig.stop();
+    let mut down = Command::new(env!("CARGO_BIN_EXE_ac7"));
+    let down = down.args(["status", "--url", &url]).env("HOME", &rig.folder).output().unwrap();
+    assert_eq!(down.status.code(), Some(1));
+    assert!(said(&down).contains("[no-broker]"), "{}", said(&down));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn logs_of_sessions_and_of_the_service_come_in_order() {
+    let host = Host::new();
+    let cache = host.home.join(".cache/agentc7");
+    fs::create_dir_all(&cache).unwrap();
+    let write = |name: &str, lines: &[(u64, &str)]| {
+        let line =
+            |(ts, event): &(u64, &str)| json!({"ts": ts, "event": event, "member": "ann"}).to_string() + "\n";
+        fs::write(cache.join(name), lines.iter().map(line).collect::<String>()).unwrap();
+    };
+    let now = now_ms();
+    write("session-run-7.log", &[(now - 5_000, "first"), (now - 2_000, "fourth \u{1b}[31m")]);
+    write("session-claude-code-8.log", &[(now - 4_000, "second"), (now - 7_200_000, "long ago")]);
+    let third = json!({"ts": now - 3_000, "event": "third", "member": "bob"});
+    host.program("journalctl", &format!("echo 'no JSON'; echo '{third}'"));
+    let logs = |words: &[&str]| {
+        let path = format!("{}:{}", host.home.join("bin").display(), std::env::var("PATH").unwrap());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ac7"));
+        command.arg("logs").args(words).env("HOME", &host.home).env("PATH", path);
+        command.env_remove("XDG_CACHE_HOME");
+        command.output().unwrap()
+    };
+    let events = |out: &Output| -> Vec<String> {
+        let text = String::from_utf8(out.stdout.clone()).unwrap();
+        let event =
+            |line: &str| serde_json::from_str::<Value>(line).unwrap()["event"].as_str().unwrap().to_string();
+        text.lines().map(event).collect()
+    };
+    let all = logs(&["--json", "--since", "1h"]);
+    assert_eq!(events(&all), ["first", "second", "third", "fourth \u{1b}[31m"]);
+    assert!(
+        said(&all).contains("sessions: ") && said(&all).contains("broker: journalctl "),
+        "{}",
+        said(&all)
+    );
+    assert_eq!(events(&logs(&["--json"])).len(), 5);
+    assert_eq!(events(&logs(&["--json", "--lines", "1"])), ["fourth \u{1b}[31m"]);
+    assert_eq!(events(&logs(&["--json", "--member", "bob"])), ["third"]);
+    assert_eq!(events(&logs(&["--json", "--component", "claude-code"])), ["long ago", "second"]);
+    assert_eq!(events(&logs(&["--json", "--component", "broker"])), ["third"]);
+    let shown = String::from_utf8(logs(&["--component", "run"]).stdout).unwrap();
+    assert!(shown.contains("run first member=ann\n") && !shown.contains('\u{1b}'), "{shown}");
+    assert_eq!(logs(&["--since", "soon"]).status.code(), Some(2));
 }

@@ -10,6 +10,8 @@ pub fn get(service: &Service, call: &Call) -> Answer {
     let mut out = fields(json!({"status": "ok", "version": env!("CARGO_PKG_VERSION")}));
     if call.query.has("verbose") {
         out.extend(fields(service.counters.to_json()));
+        let (main, activity) = (service.main.bytes(), service.readers.bytes());
+        out.extend(fields(json!({"databases": {"main": main, "activity": activity}})));
     }
     Answer::json(200, &Value::Object(out))
 }

@@ -154,11 +154,24 @@ pub const SET_ENV: Verb = Verb {
     ..BASE
 };
 
+/// The command that shows the log of this user's service: at most so many lines since then (seconds since the epoch, 0
+/// for ever).
+///
+/// # Errors
+/// There is no home directory.
+pub fn log_command(lines: usize, since: u64, follow: bool) -> Result<Vec<String>, Error> {
+    let lines = u32::try_from(lines).unwrap_or(u32::MAX);
+    Ok(plan_of(geteuid().is_root())?.logs(lines, (since > 0).then_some(since), follow))
+}
+
 fn plan(parsed: &Parsed) -> Result<Plan, Error> {
     if parsed.has("system") && parsed.has("user") {
         return Err(parsed.conflict("system", "user"));
     }
-    let system = parsed.has("system") || (!parsed.has("user") && geteuid().is_root());
+    plan_of(parsed.has("system") || (!parsed.has("user") && geteuid().is_root()))
+}
+
+fn plan_of(system: bool) -> Result<Plan, Error> {
     let scope = if system {
         Scope::System
     } else {
@@ -288,9 +301,7 @@ fn restart(parsed: &Parsed) -> Result<u8, Error> {
         }
         None => terminal::say("the broker does not answer now"),
     }
-    terminal::say(
-        "you may get no further reply on this connection; check ac7 service status in about 3 seconds",
-    );
+    terminal::say("you may get no further reply on this connection; check ac7 status in about 3 seconds");
     if !parsed.has("yes") && !dry {
         if !io::stdin().is_terminal() {
             let why = "not confirmed: standard input is no terminal".to_string();

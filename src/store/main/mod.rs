@@ -60,6 +60,12 @@ impl Store {
         Ok(store)
     }
 
+    /// Bytes of the database's files.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        super::bytes(&self.path)
+    }
+
     fn connect(&self) -> Result<Connection, Error> {
         KIND.open_writer(&self.path, &(Arc::new(|| false) as Stop))
     }
