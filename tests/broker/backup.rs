@@ -1,13 +1,16 @@
 //! `ac7 backup` beside a broker that works, `ac7 restore`, and going to a newer version and back.
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use ac7::store::activity::{Query, Reader};
 use rusqlite::Connection;
+use serde_json::Value;
 
 use crate::rig::{Rig, upload, wait_for};
 
@@ -16,8 +19,11 @@ struct Place(PathBuf);
 
 impl Place {
     fn run(&self, words: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_ac7"))
-            .args(words)
+        self.run_by(Command::new(env!("CARGO_BIN_EXE_ac7")).args(words))
+    }
+
+    fn run_by(&self, command: &mut Command) -> Output {
+        command
             .env("AC7_CONFIG_PATH", self.0.join("ac7.json"))
             .env("AC7_DB_PATH", self.0.join("ac7.db"))
             .env("AC7_ACTIVITY_DB_PATH", self.0.join("activity.db"))
@@ -41,17 +47,19 @@ impl Place {
         assert!(out.status.code() == Some(code) && said.contains(why), "{words:?}: {:?} {said}", out.status);
     }
 
-    fn rows(&self) -> u64 {
-        let mut count = 0;
+    /// The times of all events that are stored.
+    fn times(&self) -> BTreeSet<u64> {
+        let mut times = BTreeSet::new();
         let reader = Reader::open(&self.0.join("activity.db")).unwrap();
         let every = Query { limit: usize::MAX, ..Query::default() };
         reader
-            .list(&every, |_| {
-                count += 1;
+            .list(&every, |row| {
+                let event: Value = serde_json::from_str(&row.event).unwrap();
+                times.insert(event["ts"].as_u64().unwrap());
                 std::ops::ControlFlow::Continue(())
             })
             .unwrap();
-        count
+        times
     }
 
     fn names(&self) -> Vec<String> {
@@ -71,7 +79,8 @@ fn a_backup_under_load_holds_all_that_was_answered() {
     let mut rig = Rig::new();
     let text = "the content of a file, ".repeat(4000);
     assert_eq!(rig.call("POST", "/fs/write?path=/bob/a.txt&mime=text/plain", &rig.bob, &text).status, 200);
-    let (accepted, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+    let (next, answered, stop) = (AtomicU64::new(1), Mutex::new(BTreeSet::new()), AtomicBool::new(false));
+    let count = || answered.lock().unwrap().len();
     let place = Place(rig.folder.clone());
     let archive = rig.folder.join("b.tar");
     let name = archive.to_str().unwrap();
@@ -79,18 +88,18 @@ fn a_backup_under_load_holds_all_that_was_answered() {
         for _ in 0..3 {
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
-                    let n = accepted.load(Ordering::Relaxed);
+                    let n = next.fetch_add(20, Ordering::Relaxed);
                     let reply = rig.call("POST", "/members/ann/activity", &rig.ann, &upload(n..n + 20));
                     assert_eq!(reply.status, 201, "{}", reply.error());
-                    accepted.fetch_add(20, Ordering::Relaxed);
+                    answered.lock().unwrap().extend(n..n + 20);
                 }
             });
         }
-        wait_for("some uploads", || accepted.load(Ordering::Relaxed) > 500);
-        let before = accepted.load(Ordering::Relaxed);
+        wait_for("some uploads", || count() > 500);
+        let before = answered.lock().unwrap().clone();
         let out = place.run(&["backup", "--with-key", name]);
-        let after = accepted.load(Ordering::Relaxed);
-        wait_for("uploads to go on", || accepted.load(Ordering::Relaxed) > after);
+        let after = count();
+        wait_for("uploads to go on", || count() > after);
         stop.store(true, Ordering::Relaxed);
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
         let said = String::from_utf8(out.stdout).unwrap();
@@ -111,7 +120,8 @@ fn a_backup_under_load_holds_all_that_was_answered() {
         assert_eq!(mode(&other.0.join(file)), 0o600, "{file}");
     }
     assert!(other.does(&["check"]).ends_with("activity.db: sound\n"));
-    assert!(other.rows() >= before && before > 500, "{} of {before}", other.rows());
+    let restored = other.times();
+    assert!(before.is_subset(&restored) && before.len() > 500, "{} of {}", restored.len(), before.len());
     assert_eq!(
         fs::read(other.0.join("ac7.json.kek")).unwrap(),
         fs::read(place.0.join("ac7.json.kek")).unwrap()
@@ -120,11 +130,10 @@ fn a_backup_under_load_holds_all_that_was_answered() {
     // Back over the same broker, which has gone on meanwhile.
     place.fails(&["restore", name], 2, "there is something already");
     place.fails(&["restore", "--replace", name], 1, "a program has it open");
-    let restored = other.rows();
     rig.stop();
     place.does(&["restore", "--replace", name]);
     rig.start();
-    assert_eq!(place.rows(), restored);
+    assert!(place.times() == restored, "what came after the backup is gone, and nothing else");
     assert_eq!(rig.call("GET", "/fs/read/bob/a.txt", &rig.bob, "").body, text.as_bytes());
     let aside: Vec<String> = place.names().into_iter().filter(|name| name.contains(".before-")).collect();
     for file in ["ac7.db", "ac7.db-files", "ac7.json", "activity.db"] {
@@ -162,11 +171,27 @@ fn what_is_no_whole_backup_is_not_restored() {
         other.fails(&["restore", bad.to_str().unwrap()], 1, why);
         assert_eq!(other.names(), [""; 0]);
     }
+    // A log that outlived its database is not played into the one that comes.
+    let log = other.0.join("activity.db-wal");
+    fs::copy(place.0.join("activity.db-wal"), &log).unwrap();
+    other.fails(&["restore", archive.to_str().unwrap()], 2, "there is something already: ");
+    other.does(&["restore", "--replace", archive.to_str().unwrap()]);
+    let names = other.names();
+    assert!(!log.exists() && names.iter().any(|n| n.starts_with("activity.db.before-")), "{names:?}");
+    assert_eq!(other.times(), (1..9).collect());
+    fs::remove_dir_all(&other.0).unwrap();
     // Without the key it says so; with it in place beforehand it is kept.
     let said = other.does(&["restore", archive.to_str().unwrap()]);
     assert!(said.contains("The key is not in it"), "{said}");
     place.fails(&["backup", "/nonexistent/b.tar"], 1, "No such file or directory");
     other.fails(&["backup", "--with-key", other.0.join("k.tar").to_str().unwrap()], 1, "ac7.json.kek: ");
+    let full = other.0.join("full.tar");
+    // No file may become larger than this: as if the disk were full.
+    let limited = "trap '' XFSZ; ulimit -f 16; exec \"$@\"";
+    let limited = ["-c", limited, "sh", env!("CARGO_BIN_EXE_ac7"), "backup", full.to_str().unwrap()];
+    let out = other.run_by(Command::new("sh").args(limited));
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(out.status.code() == Some(1) && said.starts_with("ac7 backup: "), "{said}");
     assert!(!other.names().iter().any(|name| name.contains("tar")), "{:?}", other.names());
 }
 

@@ -97,6 +97,34 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
+/// A file that is read through: how far that is, is told, and ^C breaks it off.
+struct Watched<'a> {
+    file: File,
+    done: u64,
+    of: u64,
+    progress: &'a mut Progress,
+    interrupt: &'a Interrupt,
+}
+
+impl<'a> Watched<'a> {
+    fn new(file: File, progress: &'a mut Progress, interrupt: &'a Interrupt) -> io::Result<Watched<'a>> {
+        let of = file.metadata()?.len();
+        Ok(Watched { file, done: 0, of, progress, interrupt })
+    }
+}
+
+impl Read for Watched<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.interrupt.came() {
+            return Err(io::Error::other("interrupted"));
+        }
+        let read = self.file.read(buffer)?;
+        self.done += read as u64;
+        self.progress.tell(self.done, self.of);
+        Ok(read)
+    }
+}
+
 /// An archive that is being written, and what its manifest will say.
 struct Archive<'p> {
     out: io::BufWriter<Replacement<'p>>,
@@ -185,9 +213,13 @@ fn run(parsed: &Parsed) -> Result<u8, Error> {
         }
         // The moment is over; its database's -wal file may shrink again.
         drop(moment);
-        let mut file = File::open(copy.path()).map_err(|e| on(copy.path(), e))?;
-        let size = file.metadata().map_err(|e| on(copy.path(), e))?.len();
-        archive.add(name, size, &mut file).map_err(|e| on(&to, e))?;
+        let file = File::open(copy.path()).map_err(|e| on(copy.path(), e))?;
+        let mut file = Watched::new(file, &mut progress, &interrupt).map_err(|e| on(copy.path(), e))?;
+        let added = archive.add(name, file.of, &mut file);
+        if interrupt.came() {
+            return Ok(interrupted());
+        }
+        added.map_err(|e| on(&to, e))?;
     }
     // Contents are never changed; one that is gone by now was removed by its owner.
     let contents = files::contents(&files::folder(&places.main));
