@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::{fs, io::Write};
 
+use ac7::cli::codes::CODES;
 use ac7::cli::flags::Flag;
 use ac7::cli::{VERBS, Verb, help, manual, mdoc};
 
@@ -172,6 +173,30 @@ fn no_page_leaves_a_macro_in_the_text() {
 }
 
 /// With mandoc at hand: no warnings, and our own rendering has the same words in the same order.
+/// The Rust source below `folder`, but for the table of codes itself.
+fn rust(folder: &Path, into: &mut String) {
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            rust(&path, into);
+        } else if path.extension().is_some_and(|e| e == "rs") && !path.ends_with("cli/codes.rs") {
+            into.push_str(&fs::read_to_string(&path).unwrap());
+        }
+    }
+}
+
+#[test]
+fn every_code_is_of_something_that_ac7_says() {
+    let mut source = String::new();
+    rust(&directory().with_file_name("src"), &mut source);
+    for (code, says) in CODES {
+        // What stands behind --fail-on is put in; tests of `ac7 run` see those codes.
+        let said = says.trim_start_matches("cannot ").trim_end_matches(": ");
+        let said = says.starts_with("--fail-on ") || source.contains(said);
+        assert!(said, "nothing says {says:?}, of [{code}]");
+    }
+}
+
 #[test]
 fn mandoc_agrees() {
     for entry in fs::read_dir(directory()).unwrap() {

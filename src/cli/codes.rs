@@ -16,11 +16,15 @@ pub const CODES: &[(&str, &str)] = &[
     ("no-codex", "failed to locate codex binary"),
     ("no-temp", "$TMPDIR writable"),
     ("no-loopback", "loopback proxy bindable"),
-    ("no-proxy", "cannot listen on 127.0.0.1"),
+    ("no-keys", "trace CA + leaf cert generation"),
+    ("no-checks", "TLS validation posture"),
+    ("no-proxy", "cannot listen on 127.0.0.1: "),
     ("no-place", "cannot write the session's certificate"),
     ("no-home", "no place for the database"),
     ("no-login", "no codex auth.json found"),
     ("no-session", "AC7_RUNNER_SOCKET is required"),
+    ("dropped", "--fail-on dropped"),
+    ("secrets-seen", "--fail-on secrets-seen"),
 ];
 
 /// The error's text with its code, if it has one, at the end of its first line.
@@ -56,7 +60,7 @@ mod tests {
             coded("ac7 x: setup: a config already exists at ./a"),
             "ac7 x: setup: a config already exists at ./a [is-set-up]"
         );
-        for plain in ["ac7 x: nothing special", "ac7 x: a\n  fix: see why EADDRINUSE"] {
+        for plain in ["ac7 x: cannot listen on 127.0.0.1:80: no", "ac7 x: a\n  fix: see why EADDRINUSE"] {
             assert_eq!(coded(plain), plain);
         }
     }

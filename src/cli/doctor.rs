@@ -6,10 +6,10 @@ use serde_json::json;
 
 use super::error::Error;
 use super::flags::{Flag, Operands, Parsed};
-use super::{Group, Verb, prune_traces, terminal, text};
+use super::{Group, Verb, codes, prune_traces, terminal, text};
 use crate::agents::Agent;
 use crate::agents::doctor::claude::{self, Seen, stale};
-use crate::agents::doctor::{self, Check};
+use crate::agents::doctor::{self, Check, State};
 use crate::client::auth::Given;
 use crate::store::activity::{Query, Reader};
 use crate::sys::{paths, process};
@@ -146,7 +146,7 @@ fn lines(check: &Check, utf8: bool) -> String {
         out.push_str("\n  fix: ");
         out.push_str(&text::line(fix, utf8));
     }
-    out
+    if check.state == State::Pass { out } else { codes::coded(&out) }
 }
 
 /// Cut the stale cache out of Claude Code's state, after having asked.
@@ -190,7 +190,6 @@ mod tests {
     use std::ffi::OsString;
 
     use super::*;
-    use crate::agents::doctor::State;
     use crate::cli::flags;
 
     #[test]
@@ -200,8 +199,8 @@ mod tests {
         assert_eq!(lines(&check, true), "[PASS] $TMPDIR writable — /tmp");
         check =
             Check { state: State::Fail, detail: "/a\x1b[31m\nb".into(), fix: Some("do it".into()), ..check };
-        assert_eq!(lines(&check, true), "[FAIL] $TMPDIR writable — /a\\x1b[31m b\n  fix: do it");
-        assert_eq!(lines(&check, false), "[FAIL] $TMPDIR writable - /a\\x1b[31m b\n  fix: do it");
+        assert_eq!(lines(&check, true), "[FAIL] $TMPDIR writable — /a\\x1b[31m b [no-temp]\n  fix: do it");
+        assert_eq!(lines(&check, false), "[FAIL] $TMPDIR writable - /a\\x1b[31m b [no-temp]\n  fix: do it");
     }
 
     #[test]

@@ -322,11 +322,9 @@ fn what_keeps_it_from_starting_is_said() {
     let doctor = Finished::from(&lab.ac7("", &["--doctor"]).output().unwrap());
     assert_eq!(doctor.code, Some(1));
     assert!(doctor.stdout.contains("[PASS] codex binary — ") && doctor.stdout.contains("member bob"));
-    assert!(
-        doctor
-            .stdout
-            .contains("[FAIL] codex login — no codex auth.json found in ~/.codex\n  fix: codex login")
-    );
+    assert!(doctor.stdout.contains(
+        "[FAIL] codex login — no codex auth.json found in ~/.codex [no-login]\n  fix: codex login"
+    ));
 
     // A key does without a login.
     let child = lab.ac7("", &[]).env("OPENAI_API_KEY", "sk-x").spawn().unwrap();

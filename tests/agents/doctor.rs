@@ -83,7 +83,7 @@ fn all_is_well_with_a_member_of_a_team() {
     let refused = finish(with_key(&[]).env("AC7_TOKEN", "ac7_wrong"));
     assert_eq!(refused.code, Some(1));
     let refusal = format!(
-        "[FAIL] broker token valid — briefing failed against {}: the broker refused the token (401)",
+        "[FAIL] broker token valid — briefing failed against {}: the broker refused the token (401) [bad-token]",
         team.url
     );
     assert_eq!(
@@ -113,7 +113,7 @@ fn what_is_missing_is_named_with_a_way_out() {
         ("$TMPDIR writable", "[FAIL] $TMPDIR writable — /proc: ", "unset TMPDIR, or"),
         (
             "TLS validation posture",
-            "[WARN] TLS validation posture — NODE_TLS_REJECT_UNAUTHORIZED=0 is set",
+            "[WARN] TLS validation posture — NODE_TLS_REJECT_UNAUTHORIZED=0 is set [no-checks]",
             "unset NODE_TLS_REJECT_UNAUTHORIZED",
         ),
         (
@@ -134,6 +134,14 @@ fn what_is_missing_is_named_with_a_way_out() {
         ("Claude credential", "[WARN] Claude credential — none: no login in ", "run claude and type /login"),
     ] {
         let (got, way_out) = line(&done, name);
+        let code = match name {
+            "claude binary" => "[no-claude]",
+            "$TMPDIR writable" => "[no-temp]",
+            "broker reachable" => "[no-broker]",
+            "TLS validation posture" => "[no-checks]",
+            _ => "",
+        };
+        assert!(got.ends_with(code), "{got}");
         assert!(got.starts_with(want) && way_out.is_some_and(|w| w.starts_with(fix)), "{got}\n{way_out:?}");
     }
     assert!(!done.stdout.contains("SECRET"));
@@ -141,9 +149,9 @@ fn what_is_missing_is_named_with_a_way_out() {
     let codex = finish(&mut doctor(&team.home, &["--agent", "codex"]));
     assert_eq!(
         line(&codex, "codex login"),
-        ("[FAIL] codex login — no codex auth.json found in ~/.codex", Some("codex login"))
+        ("[FAIL] codex login — no codex auth.json found in ~/.codex [no-login]", Some("codex login"))
     );
-    let none = "[WARN] broker reachable — none is named: --token or AC7_TOKEN is required";
+    let none = "[WARN] broker reachable — none is named: --token or AC7_TOKEN is required [no-token]";
     assert_eq!(line(&codex, "broker reachable").0, none);
 }
 

@@ -120,7 +120,8 @@ fn what_a_file_does_not_take_is_counted_and_the_command_notices_nothing() {
     let script = format!("{}; until [ -s '{place}' ]; do sleep 0.02; done; rm '{place}'", shell(&mock));
     let done = lab.run(&["--output", file.to_str().unwrap(), "--fail-on", "dropped"], &["sh", "-c", &script]);
     assert_eq!(done.code, Some(3), "{}", done.stderr);
-    let want = format!("ac7 run: --fail-on dropped: 1 event dropped: {}: it was removed", file.display());
+    let want =
+        format!("ac7 run: --fail-on dropped: 1 event dropped: {}: it was removed [dropped]", file.display());
     assert_eq!(done.stderr.lines().last(), Some(want.as_str()));
 }
 
@@ -151,7 +152,7 @@ fn a_success_fails_on_what_is_named_and_on_nothing_else() {
             &["--fail-on", "secrets-seen"],
             &whole,
             &secret,
-            Some("ac7 run: --fail-on secrets-seen: 1 secret redacted"),
+            Some("ac7 run: --fail-on secrets-seen: 1 secret redacted [secrets-seen]"),
         ),
     ] {
         let done = ask(&lab, mock, flags, prompt);

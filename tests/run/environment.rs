@@ -231,6 +231,7 @@ fn without_a_loopback_it_is_said_what_works_without() {
     assert_eq!((done.code, done.stdout.as_str()), (Some(1), ""), "{}", done.stderr);
     let said: Vec<&str> = done.stderr.lines().collect();
     assert!(said[0].starts_with("ac7 run: cannot listen on 127.0.0.1: "), "{said:?}");
+    assert!(said[0].ends_with(" [no-proxy]"), "{said:?}");
     assert_eq!(said[1], "  fix: --no-trace runs the command without the proxy");
     assert_eq!(lab.home.left_behind(), [""; 0]);
     let done = apart(&no_net, &lab.command(&["--no-trace"], &["echo", "started"])).unwrap();

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use rustix::fs::OFlags;
 
+use super::super::codes::coded;
 use super::super::error::Error;
 use super::super::flags::Parsed;
 use super::super::format::counted;
@@ -92,7 +93,7 @@ impl Talk {
         let met: Vec<_> =
             self.fail_on.into_iter().filter_map(|name| Some((name, met(outcome, name)?))).collect();
         for (name, what) in &met {
-            terminal::say(format_args!("ac7 {verb}: --fail-on {name}: {what}"));
+            terminal::say(coded(&format!("ac7 {verb}: --fail-on {name}: {what}")));
         }
         if self.json {
             let names: Vec<&str> = met.iter().map(|(name, _)| *name).collect();
