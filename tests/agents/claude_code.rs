@@ -157,14 +157,16 @@ fn without_what_it_needs_nothing_begins() {
             "",
             Some(&team.bob),
             1,
-            format!("ac7 claude-code: briefing failed against {refused}: ECONNREFUSED\n  fix: {hint}"),
+            format!(
+                "ac7 claude-code: briefing failed against {refused}: ECONNREFUSED [no-broker]\n  fix: {hint}"
+            ),
         ),
         (
             &["--url", &team.url],
             "",
             None,
             1,
-            "ac7 claude-code: --token or AC7_TOKEN is required\n".to_string(),
+            "ac7 claude-code: --token or AC7_TOKEN is required [no-token]\n".to_string(),
         ),
         (
             &["--url", &team.url],

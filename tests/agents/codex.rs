@@ -311,8 +311,7 @@ fn what_keeps_it_from_starting_is_said() {
     let (code, stderr) = said(&lab, &[]);
     assert!(code == Some(1) && stderr.contains("config.toml: cannot add a server"), "{stderr}");
     fs::remove_dir_all(lab.path(".codex")).unwrap();
-    let login =
-        "ac7 codex: no codex auth.json found in ~/.codex\n  fix: codex login, or set OPENAI_API_KEY\n";
+    let login = "ac7 codex: no codex auth.json found in ~/.codex [no-login]\n  fix: codex login, or set OPENAI_API_KEY\n";
     assert_eq!(said(&lab, &[]), (Some(1), login.to_string()));
     let none = Finished::from(&lab.ac7("", &[]).env("CODEX_PATH", "/nowhere").output().unwrap());
     assert_eq!(none.code, Some(127));
@@ -333,7 +332,7 @@ fn what_keeps_it_from_starting_is_said() {
     assert_eq!(end(child).code, Some(128 + 15));
     lab.team.kill_broker();
     let gone = Finished::from(&lab.ac7("", &[]).env("OPENAI_API_KEY", "sk-x").output().unwrap());
-    let want = format!("ac7 codex: briefing failed against {}: ECONNREFUSED\n", lab.team.url);
+    let want = format!("ac7 codex: briefing failed against {}: ECONNREFUSED [no-broker]\n", lab.team.url);
     assert!(gone.code == Some(1) && gone.stderr.starts_with(&want), "{}", gone.stderr);
     lab.nothing_is_left("no start");
 }

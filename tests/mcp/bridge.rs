@@ -223,7 +223,10 @@ fn it_is_not_to_be_run_by_hand() {
         let out = command.envs(value.map(|v| ("AC7_RUNNER_SOCKET", v))).output().unwrap();
         assert_eq!((out.status.code(), out.stdout.len()), (Some(2), 0));
         let said = String::from_utf8(out.stderr).unwrap();
-        assert!(said.starts_with("ac7 mcp-bridge: AC7_RUNNER_SOCKET is required\n  fix: "), "{said}");
+        assert!(
+            said.starts_with("ac7 mcp-bridge: AC7_RUNNER_SOCKET is required [no-session]\n  fix: "),
+            "{said}"
+        );
     }
 }
 
