@@ -40,6 +40,12 @@ impl Counters {
         }
     }
 
+    /// Seconds since the start.
+    #[must_use]
+    pub fn uptime_s(&self) -> u64 {
+        self.started.elapsed().as_secs()
+    }
+
     /// All of them.
     #[must_use]
     pub fn to_json(&self) -> Value {
@@ -47,7 +53,7 @@ impl Counters {
         let sum = |n: &AtomicU64| n.load(Ordering::Relaxed);
         json!({
             "startedAt": self.started_at,
-            "uptimeSeconds": self.started.elapsed().as_secs(),
+            "uptimeSeconds": self.uptime_s(),
             "connections": now(&self.connections),
             "streams": now(&self.streams),
             "uploadsWaiting": now(&self.uploads),

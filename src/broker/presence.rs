@@ -20,6 +20,25 @@ pub struct Seen {
     /// How many streams of messages the member has open.
     pub connected: usize,
     pub busy: bool,
+    /// When it last said that it is busy.
+    pub worked: Option<u64>,
+    pub work: Work,
+}
+
+/// What a member's runner says of its session. Numbers that it never told are 0.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// What kind of runner it is.
+    pub runner: Option<String>,
+    /// Model calls under way.
+    pub active: u64,
+    /// Model calls that have begun.
+    pub total: u64,
+    pub errors: u64,
+    /// Events that wait to be sent to us.
+    pub queued: u64,
+    /// Events that are lost.
+    pub dropped: u64,
 }
 
 /// Every member of the team since the broker started.
@@ -39,8 +58,18 @@ struct Known {
     first: u64,
     last: u64,
     role: Role,
-    /// Busy until then.
-    busy: u64,
+    busy: bool,
+    /// What it said of itself counts until then.
+    believed: u64,
+    worked: Option<u64>,
+    work: Work,
+}
+
+impl Known {
+    fn new(role: Role, now: u64) -> Known {
+        let work = Work::default();
+        Known { first: now, last: now, role, busy: false, believed: 0, worked: None, work }
+    }
 }
 
 /// An open stream of messages of a member; dropping it ends it.
@@ -57,7 +86,7 @@ impl Presence {
         if !inner.team.as_ref().is_some_and(|known| Arc::ptr_eq(known, team)) {
             inner.members.retain(|name, _| team.member(name).is_some());
             for member in &team.members {
-                let new = || Known { first: now, last: now, role: member.role.clone(), busy: 0 };
+                let new = || Known::new(member.role.clone(), now);
                 inner.members.entry(member.name.clone()).or_insert_with(new);
             }
             inner.team = Some(team.clone());
@@ -67,10 +96,14 @@ impl Presence {
         }
     }
 
-    /// A member says whether it is busy. It counts for a while, unless it is said again.
-    pub fn says_busy(&self, name: &str, busy: bool, now: u64) {
+    /// A member says whether it is busy, and with what. What there is now counts for a while, unless it is said again:
+    /// a runner that was killed leaves no call and no queue behind.
+    pub fn says_busy(&self, name: &str, busy: bool, work: Work, now: u64) {
         if let Some(known) = self.lock().members.get_mut(name) {
-            known.busy = if busy { now + BUSY_MS } else { 0 };
+            (known.busy, known.believed, known.work) = (busy, now + BUSY_MS, work);
+            if busy {
+                known.worked = Some(now);
+            }
         }
     }
 
@@ -94,8 +127,13 @@ impl Presence {
         let seen = |(name, known): (&String, &Known)| {
             let connected = inner.streams.get(name).copied().unwrap_or_default();
             let last = if connected > 0 { now } else { known.last };
-            let (role, busy) = (known.role.clone(), now < known.busy);
-            (name.clone(), Seen { first: known.first, last, role, connected, busy })
+            let believed = now < known.believed;
+            let mut work = known.work.clone();
+            if !believed {
+                (work.active, work.queued) = (0, 0);
+            }
+            let (role, busy, worked) = (known.role.clone(), known.busy && believed, known.worked);
+            (name.clone(), Seen { first: known.first, last, role, connected, busy, worked, work })
         };
         inner.members.iter().map(seen).collect()
     }
@@ -142,14 +180,20 @@ mod tests {
         let presence = Presence::default();
         presence.saw(&team(&["ann", "bob"]), "ann", 1_000);
         let busy = |now| of(&presence, "ann", now).unwrap().busy;
+        let work = Work { runner: None, active: 2, total: 9, errors: 1, queued: 3, dropped: 4 };
         assert!(!busy(1_000));
-        presence.says_busy("ann", true, 1_000);
+        presence.says_busy("ann", true, work.clone(), 1_000);
         assert!(busy(1_000) && busy(30_999) && !busy(31_000));
-        presence.says_busy("ann", true, 20_000);
+        presence.says_busy("ann", true, work.clone(), 20_000);
         assert!(busy(49_999) && !busy(50_000));
-        presence.says_busy("ann", false, 21_000);
+        // A killed runner leaves its sums behind, and nothing that would have to end.
+        let seen = |now| of(&presence, "ann", now).unwrap();
+        assert_eq!((seen(49_999).work, seen(49_999).worked), (work.clone(), Some(20_000)));
+        assert_eq!(seen(50_000).work, Work { active: 0, queued: 0, ..work.clone() });
+        presence.says_busy("ann", false, Work { active: 0, ..work.clone() }, 21_000);
         assert!(!busy(21_000));
-        presence.says_busy("zed", true, 1);
+        assert_eq!((seen(21_000).work.queued, seen(21_000).worked), (3, Some(20_000)));
+        presence.says_busy("zed", true, work, 1);
         assert!(!of(&presence, "bob", 1).unwrap().busy);
     }
 

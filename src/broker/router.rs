@@ -70,11 +70,13 @@ struct Route {
 
 const ROUTES: &[Route] = &[
     Route { method: "GET", pattern: "/healthz", handler: Handler::Open(health::get) },
+    Route { method: "GET", pattern: "/health", handler: Handler::Open(health::whole) },
     Route { method: "GET", pattern: "/", handler: Handler::Stranger(pages::index) },
     Route { method: "GET", pattern: "/enroll", handler: Handler::Stranger(pages::index) },
     Route { method: "GET", pattern: "/web/:file", handler: Handler::Stranger(pages::part) },
     Route { method: "GET", pattern: "/briefing", handler: Handler::Member(briefing::get) },
     Route { method: "GET", pattern: "/roster", handler: Handler::Member(roster::get) },
+    Route { method: "GET", pattern: "/agents", handler: Handler::Member(presence::agents) },
     Route { method: "POST", pattern: "/presence/busy", handler: Handler::Member(presence::busy) },
     Route { method: "POST", pattern: "/push", handler: Handler::Member(push::post) },
     Route { method: "GET", pattern: "/subscribe", handler: Handler::Member(subscribe::get) },

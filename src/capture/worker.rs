@@ -95,7 +95,7 @@ struct Tunnel {
     /// By side, how far its stream has been worked in.
     seen: [u64; 2],
     ends: u8,
-    /// Model calls under way, as far as they are in the sum.
+    /// Model calls under way when it was last looked at.
     calls: usize,
 }
 
@@ -144,14 +144,19 @@ impl Tunnels {
         }
         mail.bytes.clear();
         let calls = tunnel.connection.calls();
-        self.calls = self.calls - tunnel.calls + calls;
+        let changed = calls != tunnel.calls;
         tunnel.calls = calls;
         for side in [Side::Agent, Side::Upstream] {
             let seen = tunnel.seen[side as usize];
             mailbox.unwanted(side, seen.saturating_add(tunnel.connection.unwanted(side)));
         }
-        if tunnel.ends == 2 {
+        let ended = tunnel.ends == 2;
+        if ended {
             self.open.remove(&mailbox.number);
+        }
+        // Summed anew: a number of its own could drift away from what there is.
+        if changed || ended {
+            self.calls = self.open.values().map(|tunnel| tunnel.calls).sum();
         }
     }
 }

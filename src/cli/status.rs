@@ -43,7 +43,9 @@ fn run(parsed: &Parsed) -> Result<u8, Error> {
     let members = match token {
         Some(_) => {
             let since = screen.now.saturating_sub(WINDOW_MS);
-            members(&ask("/roster")?, &ask(&format!("/usage?by=member&from={since}"))?)
+            // A broker of an earlier version does not know it.
+            let agents = client.json("GET", "/agents", None).unwrap_or_default();
+            members(&ask("/roster")?, &ask(&format!("/usage?by=member&from={since}"))?, &agents)
         }
         None => Value::Null,
     };
@@ -54,8 +56,8 @@ fn run(parsed: &Parsed) -> Result<u8, Error> {
 }
 
 /// What the members do: nothing here is counted up and down, so nothing can be left over. Calls come from what is
-/// stored, and a runner that is gone is not busy after half a minute.
-fn members(roster: &Value, usage: &Value) -> Value {
+/// stored, what is under way and waits from each runner, whose word counts for half a minute.
+fn members(roster: &Value, usage: &Value, agents: &Value) -> Value {
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let calls: BTreeMap<String, Value> = list(&usage["rows"])
         .into_iter()
@@ -65,6 +67,8 @@ fn members(roster: &Value, usage: &Value) -> Value {
         .into_iter()
         .map(|seen| {
             let row = calls.get(seen["name"].as_str().unwrap_or_default());
+            let agent =
+                list(agents).into_iter().find(|agent| agent["name"] == seen["name"]).unwrap_or_default();
             let count = |name: &str| row.and_then(|row| row[name].as_u64()).unwrap_or_default();
             json!({
                 "name": seen["name"],
@@ -73,6 +77,9 @@ fn members(roster: &Value, usage: &Value) -> Value {
                 "lastSeen": seen["lastSeen"],
                 "total": count("calls"),
                 "errors": count("errors"),
+                "active": agent["active"],
+                "queued": agent["queued"],
+                "dropped": agent["dropped"],
             })
         })
         .collect()
@@ -113,7 +120,11 @@ fn told(all: &Value, screen: &Screen) -> String {
     let Some(members) = all["members"].as_array() else {
         return out + "members      a token shows them\n";
     };
-    let mut rows = vec![["MEMBER", "RUNNER", "SEEN", "CALLS", "ERRORS"].map(str::to_string).to_vec()];
+    let mut rows = vec![
+        ["MEMBER", "RUNNER", "SEEN", "ACTIVE", "CALLS", "ERRORS", "QUEUED", "DROPPED"]
+            .map(str::to_string)
+            .to_vec(),
+    ];
     for member in members {
         let connected = number(&member["connected"]);
         let runner = match (member["busy"] == true, connected) {
@@ -121,12 +132,16 @@ fn told(all: &Value, screen: &Screen) -> String {
             (false, 0) => "-",
             (false, _) => "connected",
         };
+        let told = |name: &str| member[name].as_u64().map_or_else(|| "-".to_string(), format::count);
         rows.push(vec![
             line(&member["name"]),
             runner.to_string(),
             format::ago(number(&member["lastSeen"]), screen.now),
-            format::count(number(&member["total"])),
-            format::count(number(&member["errors"])),
+            told("active"),
+            told("total"),
+            told("errors"),
+            told("queued"),
+            told("dropped"),
         ]);
     }
     out.push('\n');

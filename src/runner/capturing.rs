@@ -8,7 +8,7 @@ use super::error::Error;
 use super::files::Files;
 use super::options::CaptureOptions;
 use super::totals::Totals;
-use super::under_way::UnderWay;
+use super::under_way::Counter;
 use super::upstream;
 use crate::activity::{Event, What};
 use crate::agents::Place;
@@ -44,7 +44,7 @@ pub type Look = Box<dyn Fn(&Event, &str) + Send>;
 #[derive(Default)]
 pub struct Watchers {
     /// Told when model calls begin and end.
-    pub under_way: Option<Arc<UnderWay>>,
+    pub counter: Option<Counter>,
     pub look: Option<Look>,
 }
 
@@ -66,6 +66,7 @@ struct Consumer {
 
 impl worker::Consumer for Consumer {
     fn take(&mut self, event: &Event, json: String, secrets: usize) {
+        let errors = self.totals.errors;
         self.totals.add(event);
         self.totals.secrets += secrets as u64;
         if let Some(look) = &self.watchers.look {
@@ -75,12 +76,15 @@ impl worker::Consumer for Consumer {
         self.sink.push(Encoded { ts: event.ts, kind, json });
         if matches!(event.what, What::Llm { .. }) {
             self.log.line("trace: llm_exchange queued", &[]);
+            if let Some(counter) = &self.watchers.counter {
+                counter.ended(self.totals.errors > errors);
+            }
         }
     }
 
     fn under_way(&mut self, calls: usize) {
-        if let Some(under_way) = &self.watchers.under_way {
-            under_way.set(calls);
+        if let Some(counter) = &self.watchers.counter {
+            counter.set(calls);
         }
     }
 }

@@ -15,7 +15,7 @@ use super::mcp_config::{self, Placed};
 use super::options::{AgentOptions, CaptureOptions, Destination};
 use super::session::{self, Outcome};
 use super::team::{self, Inbox, Team, Trace, channel};
-use super::under_way::UnderWay;
+use super::under_way::{Counter, UnderWay};
 use crate::agents::claude_code::{self, Arguments, Plan};
 use crate::agents::{Agent, Variables, doctor};
 use crate::client::Client;
@@ -103,15 +103,18 @@ fn member(
         Some(capture) => {
             let looking = inbox.clone();
             let look: Look = Box::new(move |event, json| looking.look(event, json));
-            let watchers = Watchers { under_way: under_way.clone(), look: Some(look) };
-            let sink = || session::upload(client.apart(), Some(team.me().to_string()), log);
+            let counter = under_way.clone().map(Counter::new);
+            let watchers = Watchers { counter, look: Some(look) };
+            let sink =
+                || session::upload(client.apart(), Some(team.me().to_string()), under_way.as_deref(), log);
             Some(Capturing::start(capture, sink, watchers, log)?)
         }
     };
-    let trace = capturing
-        .as_ref()
-        .zip(under_way)
-        .map(|(capturing, under_way)| Trace { events: capturing.events(), under_way });
+    let trace = capturing.as_ref().zip(under_way).map(|(capturing, under_way)| Trace {
+        agent: Agent::ClaudeCode,
+        events: capturing.events(),
+        under_way,
+    });
     let mut notes = Vec::new();
     let (mut config, arguments) = configure(options, &team, &mut notes, log);
     banner(&arguments, &notes, options.quiet, say);

@@ -8,6 +8,7 @@ use super::capturing::{Captured, Capturing, Watchers};
 use super::child;
 use super::error::Error;
 use super::options::{CaptureOptions, Destination, RunOptions};
+use super::under_way::UnderWay;
 use super::upstream;
 use crate::agents::command;
 use crate::client::{self, CallerProxy, Client, auth};
@@ -76,7 +77,7 @@ pub(super) fn sink(
         }
         Destination::Broker { url, token } => {
             let client = connect(url, token.as_deref(), options.ca_cert.as_deref())?;
-            upload(client, None, log)
+            upload(client, None, None, log)
         }
     }
 }
@@ -88,15 +89,25 @@ fn local(db: Option<&std::path::Path>) -> Result<Box<dyn Sink>, Error> {
     Ok(Box::new(LocalSink::new(path, user::login_name())))
 }
 
-/// A sink to the broker, with a client of its own. Without a `member` the broker is asked for the name.
-pub(super) fn upload(client: Client, member: Option<String>, log: &Arc<Log>) -> Result<Box<dyn Sink>, Error> {
+/// A sink to the broker, with a client of its own. Without a `member` the broker is asked for the name. `under_way` is
+/// told what waits there.
+pub(super) fn upload(
+    client: Client,
+    member: Option<String>,
+    under_way: Option<&UnderWay>,
+    log: &Arc<Log>,
+) -> Result<Box<dyn Sink>, Error> {
     let log = log.clone();
     let line = move |what: &str, fields: &[(&str, String)]| {
         let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, json!(value))).collect();
         log.line(what, &fields);
     };
     let uploader = Uploader::start(client, member, Box::new(line));
-    Ok(Box::new(uploader.map_err(|why| Error::System { what: "start a thread", why })?))
+    let uploader = uploader.map_err(|why| Error::System { what: "start a thread", why })?;
+    if let Some(under_way) = under_way {
+        under_way.watch(Box::new(uploader.backlog()));
+    }
+    Ok(Box::new(uploader))
 }
 
 /// A client for the broker that the options or the environment name; nothing is sent yet.

@@ -233,6 +233,16 @@ fn the_team_sees_calls_objectives_and_when_the_model_is_at_work() {
     };
     written(&team, "calling");
     wait_until("bob to be busy", || busy().then_some(()));
+    let counts = |want: [u64; 5]| {
+        wait_until(&format!("bob to count {want:?}"), || {
+            let agents = ask(&team, &team.ann, "GET", "/agents", &Value::Null);
+            let bob = agents.as_array().unwrap().iter().find(|row| row["id"] == "bob").unwrap().clone();
+            let names = ["active", "total", "errors", "queued", "dropped"];
+            (bob["tier"] == "claude-code" && names.map(|name| bob[name].as_u64().unwrap()) == want)
+                .then_some(())
+        });
+    };
+    counts([1, 2, 0, 0, 0]);
     let second = objective("during");
     let events = |kind: &str| {
         let path = format!("/members/bob/activity?kind={kind}&typed=all");
@@ -246,6 +256,8 @@ fn the_team_sees_calls_objectives_and_when_the_model_is_at_work() {
     assert_eq!(closed["result"], "done");
     go(&team, "answered");
     wait_until("bob to be at rest", || (!busy()).then_some(()));
+    // The call that was broken off is an error, and what waited to be sent has been.
+    counts([0, 2, 1, 0, 0]);
     go(&team, "end");
     let done = Finished::from(&session.wait_with_output().unwrap());
     assert_eq!(done.code, Some(0), "{}", done.stderr);

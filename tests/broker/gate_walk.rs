@@ -36,11 +36,13 @@ const TEAM: Gate = Holders(&[TeamManage]);
 /// At least one row for each route, with a query where that decides; the test fails if one has none.
 const GATES: &[(&str, &str, Gate)] = &[
     ("GET", "/healthz", Everybody),
+    ("GET", "/health", Everybody),
     ("GET", "/", Everybody),
     ("GET", "/enroll", Everybody),
     ("GET", "/web/:file", Everybody),
     ("GET", "/briefing", Members),
     ("GET", "/roster", Members),
+    ("GET", "/agents", Members),
     ("POST", "/presence/busy", Tokens),
     ("POST", "/push", Members),
     ("GET", "/push/vapid-public-key", Members),

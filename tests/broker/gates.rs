@@ -315,7 +315,10 @@ fn health_tells_how_much_there_is_but_not_of_whom() {
     assert_eq!(told["requestsRefused"].as_u64(), Some(refused + 1));
     assert!(told["connections"].as_u64() >= Some(2), "the stream and this one: {told}");
     let numbers = told.as_object().unwrap().iter().filter(|(_, value)| value.is_u64()).count();
-    assert_eq!(numbers + 2, told.as_object().unwrap().len(), "{told}");
+    assert_eq!(numbers + 3, told.as_object().unwrap().len(), "{told}");
+    for database in ["main", "activity"] {
+        assert!(told["databases"][database].as_u64() > Some(0), "{told}");
+    }
     drop(stream);
     wait_for("its end", || health("?verbose")["streams"] == 0);
 }

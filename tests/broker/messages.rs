@@ -291,6 +291,8 @@ fn a_runner_says_whether_its_member_is_busy() {
         (400, rig.bob.as_str(), r#"{"busy":"yes"}"#),
         (400, &rig.bob, "{}"),
         (400, &rig.bob, ""),
+        (400, &rig.bob, r#"{"busy":true,"active":-1}"#),
+        (400, &rig.bob, r#"{"busy":true,"runner":"a\nb"}"#),
         (204, &rig.bob, r#"{"busy":true}"#),
     ] {
         assert_eq!(say(token, body), status, "{body}");
@@ -298,6 +300,52 @@ fn a_runner_says_whether_its_member_is_busy() {
     assert_eq!((&presence(&rig, "bob")["busy"], presence(&rig, "ann").get("busy")), (&json!(true), None));
     assert_eq!(say(&rig.bob, r#"{"busy":false}"#), 204);
     assert_eq!(presence(&rig, "bob").get("busy"), None);
+}
+
+#[test]
+fn what_runners_count_is_for_those_who_may_read_activity() {
+    let rig = Rig::new();
+    let agents = |token: &str| rig.call("GET", "/agents", token, "").json();
+    // An earlier runner says that much and no more.
+    assert_eq!(rig.call("POST", "/presence/busy", &rig.bob, r#"{"busy":true}"#).status, 204);
+    let bob = agents(&rig.bob);
+    assert_eq!((&bob[0]["id"], &bob[0]["active"], &bob[0]["tier"]), (&json!("bob"), &json!(1), &Value::Null));
+    let said = r#"{"busy":true,"runner":"codex","active":2,"total":9,"errors":1,"queued":3,"dropped":4}"#;
+    assert_eq!(rig.call("POST", "/presence/busy", &rig.bob, said).status, 204);
+    let mut bob = agents(&rig.bob);
+    assert!(bob[0]["lastActive"].take().is_u64());
+    let want = json!([{"id": "bob", "name": "bob", "tier": "codex", "active": 2, "total": 9, "errors": 1,
+                       "lastActive": null, "queued": 3, "dropped": 4}]);
+    assert_eq!(bob, want);
+    let all = agents(&rig.ann);
+    assert_eq!(
+        (all.as_array().unwrap().len(), &all[0]["name"], &all[1]["total"]),
+        (2, &json!("ann"), &json!(9))
+    );
+    let health = |token: &str| rig.call("GET", "/health", token, "").json();
+    assert_eq!(health(&rig.ann)["agents"][1]["total"], 9);
+    for token in ["", "ac7_wrong", &rig.bob] {
+        let health = health(token);
+        assert_eq!((&health["agents"], &health["status"]), (&json!([]), &json!("ok")), "{health}");
+    }
+}
+
+#[test]
+fn a_broker_that_cannot_read_its_database_says_so() {
+    let rig = Rig::new();
+    let health = || rig.call("GET", "/health", "", "");
+    let well = health();
+    let keys: Vec<String> = well.json().as_object().unwrap().keys().cloned().collect();
+    let want = ["status", "db", "version", "timestamp", "uptime", "node", "agents", "crons", "mesh"];
+    assert_eq!((well.status, keys), (200, want.map(str::to_string).to_vec()));
+    std::fs::rename(rig.folder.join("ac7.db"), rig.folder.join("away.db")).unwrap();
+    let ill = health();
+    assert_eq!(
+        (ill.status, &ill.json()["status"], &ill.json()["db"]),
+        (503, &json!("degraded"), &json!("error"))
+    );
+    std::fs::rename(rig.folder.join("away.db"), rig.folder.join("ac7.db")).unwrap();
+    assert_eq!(health().status, 200);
 }
 
 #[test]

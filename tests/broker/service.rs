@@ -189,7 +189,8 @@ fn the_status_says_how_the_broker_is_and_what_members_do() {
     let now = now_ms();
     let body = json!({"events": [event(now), event(now - 1000), event(now - 100_000_000)]});
     assert_eq!(rig.ask("POST", "/members/bob/activity", &rig.bob, &body).status, 201);
-    assert_eq!(rig.ask("POST", "/presence/busy", &rig.bob, &json!({"busy": true})).status, 204);
+    let busy = json!({"busy": true, "active": 3, "total": 5, "queued": 4, "dropped": 1});
+    assert_eq!(rig.ask("POST", "/presence/busy", &rig.bob, &busy).status, 204);
 
     let url = format!("http://{}", rig.address());
     let status = |more: &[&str], token: &str| {
@@ -206,6 +207,8 @@ fn the_status_says_how_the_broker_is_and_what_members_do() {
     assert!(all["broker"]["databases"]["activity"].as_u64() > Some(4096), "{all}");
     let bob = all["members"].as_array().unwrap().iter().find(|member| member["name"] == "bob").unwrap();
     assert_eq!((&bob["busy"], &bob["total"], &bob["errors"]), (&json!(true), &json!(2), &json!(2)), "{all}");
+    let counts = ["active", "queued", "dropped"].map(|name| bob[name].as_u64());
+    assert_eq!(counts, [Some(3), Some(4), Some(1)], "{all}");
     let shown = String::from_utf8(status(&[], &rig.ann).stdout).unwrap();
     for words in [": ok, ac7 ", "databases ", "uploads waiting", "requests refused", "\nbob ", "busy"] {
         assert!(shown.contains(words), "{words}: {shown}");

@@ -26,7 +26,7 @@ use super::error::Error;
 use super::options::{CaptureOptions, CodexOptions, Destination};
 use super::session::{self, Outcome};
 use super::team::{self, Inbox, Team, Trace, channel};
-use super::under_way::UnderWay;
+use super::under_way::{Counter, UnderWay};
 use crate::agents::codex::{self, Conversation, Message, Opening, Step};
 use crate::agents::{Agent, Variables};
 use crate::client::Client;
@@ -125,15 +125,18 @@ fn member(
         Some(capture) => {
             let looking = inbox.clone();
             let look: Look = Box::new(move |event, json| looking.look(event, json));
-            let watchers = Watchers { under_way: under_way.clone(), look: Some(look) };
-            let sink = || session::upload(client.apart(), Some(team.me().to_string()), log);
+            let counter = under_way.clone().map(Counter::new);
+            let watchers = Watchers { counter, look: Some(look) };
+            let sink =
+                || session::upload(client.apart(), Some(team.me().to_string()), under_way.as_deref(), log);
             Some(Capturing::start(capture, sink, watchers, log)?)
         }
     };
-    let trace = capturing
-        .as_ref()
-        .zip(under_way)
-        .map(|(capturing, under_way)| Trace { events: capturing.events(), under_way });
+    let trace = capturing.as_ref().zip(under_way).map(|(capturing, under_way)| Trace {
+        agent: Agent::Codex,
+        events: capturing.events(),
+        under_way,
+    });
     let ac7 = env::current_exe().unwrap_or_else(|_| PathBuf::from("ac7"));
     let socket = team.socket().to_string_lossy().into_owned();
     let home = CodexHome::make(paths::cache_dir().as_deref(), callers, &ac7, &[(codex::SOCKET, &socket)])

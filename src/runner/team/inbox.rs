@@ -98,7 +98,7 @@ impl Inbox {
             return None;
         }
         if let Some(under_way) = &self.under_way {
-            under_way.wait(true, Some(LOOK_FIRST));
+            under_way.rest(LOOK_FIRST);
         }
         let mut state = self.lock();
         if !state.is_due(stop) {
@@ -204,6 +204,7 @@ mod tests {
     use super::*;
     use crate::activity::LlmEntry;
     use crate::mcp::tools::Inbox as _;
+    use crate::runner::under_way::Counter;
 
     fn inbox() -> Inbox {
         Inbox::new(None, Arc::new(Log::default()))
@@ -289,7 +290,8 @@ mod tests {
     #[test]
     fn a_hook_waits_for_the_call_before_it() {
         let under_way = Arc::new(UnderWay::default());
-        under_way.set(1);
+        let counter = Counter::new(under_way.clone());
+        counter.set(1);
         let inbox = Arc::new(Inbox::new(Some(under_way.clone()), Arc::new(Log::default())));
         inbox.put(&message("m1", &json!({"to": "ann"})));
         let (asking, hook) = (inbox.clone(), std::sync::mpsc::channel());
@@ -299,7 +301,7 @@ mod tests {
         });
         hook.1.recv().unwrap();
         inbox.look(&call(), "m1");
-        under_way.set(0);
+        drop(counter);
         assert_eq!(asked.join().unwrap(), None);
     }
 

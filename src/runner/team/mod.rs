@@ -23,6 +23,7 @@ use self::trouble::Trouble;
 use super::error::Error;
 use super::under_way::UnderWay;
 use crate::activity::Event;
+use crate::agents::Agent;
 use crate::capture::tap::Queue;
 use crate::client::{Briefing, Client};
 use crate::mcp::server::Server;
@@ -37,6 +38,7 @@ pub type Deliver = Box<dyn Fn(&Message) + Send>;
 
 /// Where a team's session gets what it needs of the capture beside it; nothing with `--no-trace`.
 pub struct Trace {
+    pub agent: Agent,
     pub events: Arc<Queue>,
     pub under_way: Arc<UnderWay>,
 }
@@ -150,7 +152,7 @@ impl Team {
         let mine = |o: &&Value| o.get("assignee").is_none_or(|name| *name == self.briefing.name.as_str());
         let mine: Vec<Value> = listed.iter().filter(mine).cloned().collect();
         let open = tracker::open_ids(&mine);
-        let (events, under_way) = trace.map(|t| (t.events, t.under_way)).unzip();
+        let (events, counted) = trace.map(|t| (t.events, (t.agent, t.under_way))).unzip();
         let emit = {
             let log = self.log.clone();
             move |event: Event| {
@@ -194,7 +196,8 @@ impl Team {
         let me = self.briefing.name.clone();
         let forwarder = Forwarder::start(&self.client, me, self.trouble.clone(), self.log.clone(), take)
             .map_err(no_thread)?;
-        let busy = under_way.map(|calls| Busy::start(&self.client, calls, self.log.clone())).transpose();
+        let start = |(agent, under_way)| Busy::start(&self.client, agent, under_way, self.log.clone());
+        let busy = counted.map(start).transpose();
         self.running = Some(Running { forwarder, tracker, busy: busy.map_err(no_thread)? });
         Ok(())
     }

@@ -86,6 +86,12 @@ impl Uploader {
         Ok(Uploader { shared, client, thread: Some(thread) })
     }
 
+    /// Gives what tells how many events are not stored yet, and how many are lost.
+    pub fn backlog(&self) -> impl Fn() -> (u64, u64) + Send + Sync + use<> {
+        let shared = Arc::clone(&self.shared);
+        move || shared.lock().queue.backlog()
+    }
+
     /// Stop the thread after at most `grace` and a little, and account for everything.
     fn finish(&mut self, grace: Duration) -> Report {
         let mut state = self.shared.lock();

@@ -184,6 +184,13 @@ impl Queue {
         self.waiting.is_empty() && self.gaps.is_empty() && self.parts.is_empty() && self.in_flight == 0
     }
 
+    /// Events whose fate is open, and those that are lost.
+    pub fn backlog(&self) -> (u64, u64) {
+        let parts: u64 = self.parts.iter().map(|items| events_of(items)).sum();
+        let open = self.waiting.len() as u64 + parts + self.in_flight;
+        (open, self.lost.iter().map(|(_, count)| count).sum())
+    }
+
     /// The next batch, due or not; empty if there is none. From here it is in flight until [`stored`](Self::stored),
     /// [`refused`](Self::refused) or [`give_up`](Self::give_up).
     pub fn cut(&mut self) -> Vec<Item> {

@@ -114,6 +114,15 @@ impl Store {
         })
     }
 
+    /// Whether the file is still there and can be read.
+    #[must_use]
+    pub fn is_readable(&self) -> bool {
+        let read = |conn: &mut Connection| {
+            Ok(conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))?)
+        };
+        self.path.is_file() && self.with(read).is_ok()
+    }
+
     /// Forget what no longer counts at `now_ms` (since the epoch): sessions that have ended, old failures, times of
     /// tokens that are not among `tokens`.
     ///
