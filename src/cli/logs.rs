@@ -42,6 +42,8 @@ pub const VERB: Verb = Verb {
 const BROKER: &str = "broker";
 /// So much of the end of each file is looked at.
 const TAIL: u64 = 4 << 20;
+/// So many lines of the service are looked at for those of one member.
+const ASKED: usize = 10_000;
 /// New lines are looked for so often.
 const GLANCE: Duration = Duration::from_millis(250);
 
@@ -62,11 +64,11 @@ struct Line {
 }
 
 impl Wanted {
-    /// The line, if it is wanted.
-    fn read(&self, component: &str, text: &str) -> Option<Line> {
+    /// The line, if it is wanted. One that names no member is about `owner`, whose session it is.
+    fn read(&self, component: &str, owner: Option<&str>, text: &str) -> Option<Line> {
         let fields: Map<String, Value> = serde_json::from_str(text).ok()?;
         let at = fields.get("ts").and_then(Value::as_u64).unwrap_or_default();
-        let of = |name: &String| fields.get("member").is_some_and(|member| member == name);
+        let of = |name: &String| member(&fields).or(owner) == Some(name);
         let fits = at >= self.from && self.member.as_ref().is_none_or(of);
         fits.then(|| Line { at, component: component.to_string(), text: text.to_string(), fields })
     }
@@ -76,9 +78,16 @@ impl Wanted {
     }
 }
 
+/// The member that a line names.
+fn member(fields: &Map<String, Value>) -> Option<&str> {
+    fields.get("member").and_then(Value::as_str)
+}
+
 /// A session's log, and how far it was read.
 struct Session {
     component: String,
+    /// Whose session it is: it says so once.
+    owner: Option<String>,
     read: u64,
 }
 
@@ -105,11 +114,14 @@ fn run(parsed: &Parsed) -> Result<u8, Error> {
     }
     let mut out = io::stdout().lock();
     if wanted.takes(BROKER) {
-        let words = service::log_command(most, wanted.from / 1000, false).ok();
+        // Which of them are about the member is seen only here.
+        let asked = if wanted.member.is_some() { ASKED } else { most };
+        let words = service::log_command(asked, wanted.from / 1000, false).ok();
         // A machine without a service has no lines of one.
         if let Some((mut child, lines_of)) = words.and_then(|words| start(&words)) {
-            lines
-                .extend(lines_of.lines().map_while(Result::ok).filter_map(|text| wanted.read(BROKER, &text)));
+            lines.extend(
+                lines_of.lines().map_while(Result::ok).filter_map(|text| wanted.read(BROKER, None, &text)),
+            );
             let _ = child.wait(); // what it said is what counts
         }
     }
@@ -127,7 +139,7 @@ fn run(parsed: &Parsed) -> Result<u8, Error> {
             return Err(Error::failed(verb, "the service's log cannot be followed here"));
         };
         for text in lines_of.lines().map_while(Result::ok) {
-            if let Some(line) = wanted.read(BROKER, &text) {
+            if let Some(line) = wanted.read(BROKER, None, &text) {
                 writeln!(out, "{}", told(&line, json, &screen))?;
                 out.flush()?;
             }
@@ -166,7 +178,7 @@ fn news(folder: &Path, wanted: &Wanted, known: &mut HashMap<PathBuf, Session>, l
     for path in fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
         let Some(component) = component(&path).filter(|component| wanted.takes(component)) else { continue };
         let size = path.metadata().map_or(0, |m| m.len());
-        let new = || Session { component, read: size.saturating_sub(TAIL) };
+        let new = || Session { component, owner: None, read: size.saturating_sub(TAIL) };
         let session = known.entry(path.clone()).or_insert_with(new);
         if size <= session.read {
             continue;
@@ -185,7 +197,12 @@ fn news(folder: &Path, wanted: &Wanted, known: &mut HashMap<PathBuf, Session>, l
         let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |end| end + 1);
         session.read += whole as u64;
         let text = String::from_utf8_lossy(&bytes[..whole]);
-        lines.extend(text.lines().filter_map(|text| wanted.read(&session.component, text)));
+        if session.owner.is_none() && wanted.member.is_some() {
+            let named = |text| Some(member(&serde_json::from_str(text).ok()?)?.to_string());
+            session.owner = text.lines().find_map(named);
+        }
+        let Session { component, owner, .. } = session;
+        lines.extend(text.lines().filter_map(|text| wanted.read(component, owner.as_deref(), text)));
     }
 }
 
@@ -236,8 +253,12 @@ mod tests {
             (wanted(Some("bob"), 0), false),
             (wanted(None, 1001), false),
         ] {
-            assert_eq!(wanted.read("run", line).is_some(), fits);
+            assert_eq!(wanted.read("run", Some("bob"), line).is_some(), fits);
         }
-        assert!(wanted(None, 0).read("run", "no JSON").is_none());
+        let nameless = r#"{"ts":1000,"event":"x"}"#;
+        for (owner, fits) in [(Some("bob"), true), (Some("ann"), false), (None, false)] {
+            assert_eq!(wanted(Some("bob"), 0).read("run", owner, nameless).is_some(), fits, "{owner:?}");
+        }
+        assert!(wanted(None, 0).read("run", None, "no JSON").is_none());
     }
 }

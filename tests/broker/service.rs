@@ -239,6 +239,9 @@ fn logs_of_sessions_and_of_the_service_come_in_order() {
     };
     let now = now_ms();
     write("session-run-7.log", &[(now - 5_000, "first"), (now - 2_000, "fourth \u{1b}[31m")]);
+    let of_dan =
+        "{\"ts\":1,\"event\":\"child started\"}\n{\"ts\":2,\"event\":\"briefing\",\"member\":\"dan\"}\n";
+    fs::write(cache.join("session-codex-9.log"), of_dan).unwrap();
     write("session-claude-code-8.log", &[(now - 4_000, "second"), (now - 7_200_000, "long ago")]);
     let third = json!({"ts": now - 3_000, "event": "third", "member": "bob"});
     host.program("journalctl", &format!("echo 'no JSON'; echo '{third}'"));
@@ -262,7 +265,8 @@ fn logs_of_sessions_and_of_the_service_come_in_order() {
         "{}",
         said(&all)
     );
-    assert_eq!(events(&logs(&["--json"])).len(), 5);
+    assert_eq!(events(&logs(&["--json"])).len(), 7);
+    assert_eq!(events(&logs(&["--json", "--member", "dan"])), ["child started", "briefing"]);
     assert_eq!(events(&logs(&["--json", "--lines", "1"])), ["fourth \u{1b}[31m"]);
     assert_eq!(events(&logs(&["--json", "--member", "bob"])), ["third"]);
     assert_eq!(events(&logs(&["--json", "--component", "claude-code"])), ["long ago", "second"]);
