@@ -169,7 +169,11 @@ fn what_would_be_in_vain_is_not_begun() {
         assert!(text(&out.stderr).contains(want), "{what}: {out:?}");
         assert_eq!(asked(), 0, "{what}");
     }
-    let homeless = ac7(&rig, &["connect", "--url", &url]).env_remove("XDG_CONFIG_HOME").output().unwrap();
+    let homeless = ac7(&rig, &["connect", "--url", &url])
+        .env_remove("XDG_CONFIG_HOME")
+        .env("HOME", "nowhere")
+        .output()
+        .unwrap();
     assert!(text(&homeless.stderr).contains("fix: --no-write"), "{homeless:?}");
     for _ in 0..10 {
         rig.call("POST", "/enroll", "", "{}");
