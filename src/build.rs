@@ -7,26 +7,24 @@
 //! for other machines is what `make static` is for.
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::{env, fs};
+use std::{env, fs, io};
 
 use miniz_oxide::deflate::compress_to_vec;
 
 /// The first glibc that understands the short form.
 const GLIBC: (u32, u32) = (2, 36);
 
-fn main() {
+fn main() -> io::Result<()> {
     println!("cargo:rerun-if-changed=src/build.rs");
     println!("cargo:rerun-if-changed=man");
     println!("cargo:rerun-if-changed=src/web");
-    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
-    let write =
-        |place: PathBuf, bytes: Vec<u8>| fs::write(place, bytes).expect("cargo's own folder can be written");
-    write(out.join("man"), compress_to_vec(manual().as_bytes(), 9));
-    fs::create_dir_all(out.join("web")).expect("cargo's own folder can be written");
-    for file in files("src/web") {
+    let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
+    fs::write(out.join("man"), compress_to_vec(manual()?.as_bytes(), 9))?;
+    fs::create_dir_all(out.join("web"))?;
+    for file in files("src/web")? {
         if file.extension().is_some_and(|kind| kind != "rs") {
-            let text = fs::read(&file).expect("the folder is part of the source");
-            write(out.join("web").join(file.file_name().unwrap_or_default()), gzip(&text));
+            let packed = gzip(&fs::read(&file)?);
+            fs::write(out.join("web").join(file.file_name().unwrap_or_default()), packed)?;
         }
     }
     let target = |what: &str| env::var(format!("CARGO_CFG_TARGET_{what}")).unwrap_or_default();
@@ -35,6 +33,7 @@ fn main() {
     if here && gnu && glibc().is_some_and(|found| found >= GLIBC) {
         println!("cargo:rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
     }
+    Ok(())
 }
 
 /// This machine's glibc, as `getconf GNU_LIBC_VERSION` gives it: `glibc 2.36`.
@@ -46,21 +45,20 @@ fn glibc() -> Option<(u32, u32)> {
 }
 
 /// Each page's name, its source, and a NUL behind both; in the order of the names, so that every build packs the same.
-fn manual() -> String {
+fn manual() -> io::Result<String> {
     let page = |file: &PathBuf| {
         let name = file.file_stem().map(Path::new).unwrap_or(file).display();
-        let source = fs::read_to_string(file).expect("pages are text");
-        format!("{name}\0{source}\0")
+        Ok(format!("{name}\0{}\0", fs::read_to_string(file)?))
     };
-    files("man").iter().map(page).collect()
+    files("man")?.iter().map(page).collect()
 }
 
 /// What is in a folder, by name.
-fn files(folder: &str) -> Vec<PathBuf> {
-    let folder = fs::read_dir(folder).expect("the folder is part of the source");
-    let mut files: Vec<PathBuf> = folder.flatten().map(|entry| entry.path()).collect();
+fn files(folder: &str) -> io::Result<Vec<PathBuf>> {
+    let files: io::Result<Vec<PathBuf>> = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect();
+    let mut files = files?;
     files.sort();
-    files
+    Ok(files)
 }
 
 /// A member of gzip (RFC 1952) without a name or a time.

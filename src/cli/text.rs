@@ -54,7 +54,7 @@ pub fn block(text: &str, utf8: bool) -> String {
     out
 }
 
-/// JSON text with the same characters written as `\uXXXX`: the same value, harmless on a terminal.
+/// JSON text with the same characters written as `\u` and four digits: the same value, harmless on a terminal.
 ///
 /// Inside JSON strings C0 characters are escaped already; outside they are white space, of which line breaks stay.
 #[must_use]

@@ -38,7 +38,7 @@ impl DeviceCode {
     }
 }
 
-/// A fresh code for people, `XXXX-XXXX`.
+/// A fresh code for people: four characters, a hyphen, four more.
 #[must_use]
 pub fn user_code() -> String {
     let letters = random::bytes::<USER_CODE>().map(|byte| char::from(ALPHABET[usize::from(byte & 31)]));

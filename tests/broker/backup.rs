@@ -231,3 +231,28 @@ fn an_upgrade_keeps_a_copy_and_a_newer_file_is_refused() {
     place.fails(&["stats", "--db", rig.database().to_str().unwrap()], 1, why);
     place.fails(&["prune-traces", "--older-than", "1d", "--yes"], 1, why);
 }
+
+#[test]
+fn a_restore_that_fails_halfway_changes_nothing() {
+    let mut rig = Rig::new();
+    let place = Place(rig.folder.clone());
+    let text = "kept";
+    assert_eq!(rig.call("POST", "/fs/write?path=/bob/a.txt&mime=text/plain", &rig.bob, text).status, 200);
+    let archive = rig.folder.join("b.tar");
+    place.does(&["backup", "--with-key", "--quiet", archive.to_str().unwrap()]);
+    assert_eq!(rig.call("POST", "/members/ann/activity", &rig.ann, &upload(1..9)).status, 201);
+    rig.stop();
+    // The databases have their places by the time the key does not get its own.
+    let key = rig.folder.join("ac7.json.kek");
+    fs::rename(&key, rig.folder.join("key")).unwrap();
+    fs::create_dir(&key).unwrap();
+    let before = place.names();
+    place.fails(&["restore", "--replace", archive.to_str().unwrap()], 1, "ac7.json.kek: ");
+    assert_eq!(place.names(), before);
+    fs::remove_dir(&key).unwrap();
+    fs::rename(rig.folder.join("key"), &key).unwrap();
+    rig.start();
+    assert_eq!(rig.call("GET", "/fs/read/bob/a.txt", &rig.bob, "").body, text.as_bytes());
+    let rows = rig.get("/members/ann/activity").json()["activity"].as_array().unwrap().len();
+    assert_eq!(rows, 8, "what came after the backup is still there");
+}

@@ -234,7 +234,7 @@ fn as_given(invalid: Invalid) -> Invalid {
 /// The `userCode` of a body, however it was typed.
 fn read_code(at: &Reader<'_>) -> Result<String, Invalid> {
     let code = at.field("userCode");
-    parse_user_code(code.str()?).ok_or_else(|| code.invalid("is not eight letters and digits, XXXX-XXXX"))
+    parse_user_code(code.str()?).ok_or_else(|| code.invalid("is not eight letters and digits, as 7Q2M-XD4R"))
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ fn takes_gzip(value: &str) -> bool {
     value.split(',').any(|coding| {
         let mut parts = coding.split(';').map(str::trim);
         let gzip = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
-        let weight = parts.find_map(|part| part.strip_prefix("q="));
+        let weight = parts.find_map(|part| part.strip_prefix(['q', 'Q'])?.strip_prefix('='));
         gzip && weight.is_none_or(|q| q.parse::<f32>().is_ok_and(|q| q > 0.0))
     })
 }
@@ -62,6 +62,7 @@ mod tests {
             ("br, GZIP;q=0.5", true),
             ("gzip ; q=1", true),
             ("gzip;q=0", false),
+            ("gzip;Q=0", false),
             ("gzip;q=0.000, br", false),
             ("gzip;q=x", false),
             ("identity", false),

@@ -12,7 +12,7 @@ pub fn parse(bytes: &[u8]) -> Option<Value> {
     })
 }
 
-/// The code unit of a `\uXXXX` escape at the start of `bytes`.
+/// The code unit of a `\u` escape at the start of `bytes`.
 fn code_unit(bytes: &[u8]) -> Option<u16> {
     let digits = bytes.strip_prefix(b"\\u")?.get(..4)?;
     u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()

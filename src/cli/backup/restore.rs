@@ -212,9 +212,28 @@ impl<'p> Unpacked<'p> {
         Ok(Unpacked { fresh, contents, count: found.0.len() as u64 })
     }
 
-    /// Move what is in the way aside, and all of this to its places. The team file comes last, since without it no
-    /// broker starts.
+    /// Move what is in the way aside, and all of this to its places; if that fails halfway, all is moved back.
     fn put(&mut self, places: &Places, folder: &Path, aside: &[&PathBuf]) -> Result<(), Error> {
+        let mut done = Vec::new();
+        let put = self.put_each(places, folder, aside, &mut done);
+        if put.is_err() {
+            for (path, from) in done.into_iter().rev() {
+                // The error that is told is the first one.
+                let _ = from.map_or_else(|| fs::remove_file(&path), |from| fs::rename(&path, from));
+            }
+        }
+        put
+    }
+
+    /// The team file comes last, since without it no broker starts. What is done goes to `done`: a path, and where what
+    /// is there was before if it was.
+    fn put_each(
+        &mut self,
+        places: &Places,
+        folder: &Path,
+        aside: &[&PathBuf],
+        done: &mut Vec<(PathBuf, Option<PathBuf>)>,
+    ) -> Result<(), Error> {
         let ending = format!(".before-{}", now_ms() / 1000);
         let mut moves: Vec<_> =
             aside.iter().map(|path| (path.to_path_buf(), beside(path, &ending))).collect();
@@ -224,17 +243,20 @@ impl<'p> Unpacked<'p> {
             moves.extend(LOGS.map(|suffix| (beside(database, suffix), beside(&kept, suffix))));
         }
         for (path, kept) in moves {
-            match fs::rename(&path, kept) {
+            match fs::rename(&path, &kept) {
+                Ok(()) => done.push((kept, Some(path))),
                 Err(e) if e.kind() == ErrorKind::NotFound => {}
-                moved => moved.map_err(|e| on(&path, &e))?,
+                Err(e) => return Err(on(&path, &e)),
             }
         }
         if self.contents.0.exists() {
             fs::rename(&self.contents.0, folder).map_err(|e| on(folder, &e))?;
+            done.push((folder.to_path_buf(), Some(self.contents.0.clone())));
         }
         for (name, path) in targets(places).into_iter().rev() {
             if let Some(to) = self.fresh.remove(name) {
                 to.commit().map_err(|e| on(path, &e))?;
+                done.push((path.clone(), None));
             }
         }
         Ok(())

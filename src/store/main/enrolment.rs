@@ -20,7 +20,7 @@ const APART_MS: u64 = 2500;
 /// A device that asks. Times are ms since the epoch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Enrolment {
-    /// `XXXX-XXXX`, for people.
+    /// For people, as in `7Q2M-XD4R`.
     pub user_code: String,
     pub label_hint: Option<String>,
     pub source_ip: Option<String>,

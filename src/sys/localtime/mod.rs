@@ -274,7 +274,7 @@ mod tests {
             out.extend(offset.to_be_bytes());
             out.extend([0, 0]);
         }
-        out.extend(b"XXX\0\n");
+        out.extend(b"ABC\0\n");
         out.extend(footer.as_bytes());
         out.push(b'\n');
         out
