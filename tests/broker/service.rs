@@ -7,6 +7,7 @@ use std::process::{Command, Output, Stdio};
 
 use ac7::sys::clock::now_ms;
 use ac7::sys::random;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use support::run::free_port;
 
@@ -52,6 +53,15 @@ impl Host {
         child.wait_with_output().unwrap()
     }
 
+    /// `ac7 logs` of this user.
+    fn logs(&self, words: &[&str]) -> Command {
+        let path = format!("{}:{}", self.home.join("bin").display(), std::env::var("PATH").unwrap());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ac7"));
+        command.arg("logs").args(words).env("HOME", &self.home).env("PATH", path);
+        command.env_remove("XDG_CACHE_HOME");
+        command
+    }
+
     /// What the programs were asked since the last time.
     fn noted(&self) -> Vec<String> {
         let path = self.home.join("noted");
@@ -69,6 +79,16 @@ impl Drop for Host {
 
 fn said(out: &Output) -> String {
     String::from_utf8_lossy(&out.stderr).into_owned()
+}
+
+/// The events or texts of lines of a log in JSON, as far as they are whole.
+fn said_in(lines: &[u8]) -> Vec<String> {
+    let whole = lines.iter().rposition(|b| *b == b'\n').map_or(0, |end| end + 1);
+    let said = |line: &str| {
+        let line: Value = serde_json::from_str(line).unwrap();
+        line["event"].as_str().or(line["text"].as_str()).unwrap().to_string()
+    };
+    std::str::from_utf8(&lines[..whole]).unwrap().lines().map(said).collect()
 }
 
 #[cfg(target_os = "linux")]
@@ -95,7 +115,7 @@ fn a_user_s_service_is_installed_driven_and_removed() {
     host.run(&["logs", "--user", "--lines", "5", "--follow"], "");
     assert_eq!(
         host.noted(),
-        ["journalctl --user-unit ac7.service --no-pager --output cat --lines 5 --follow"]
+        ["journalctl --user-unit ac7.service --no-pager --lines 5 --output cat --follow"]
     );
     host.program("systemctl", "exit 3");
     assert_eq!(host.run(&["status", "--user"], "").status.code(), Some(1));
@@ -243,35 +263,92 @@ fn logs_of_sessions_and_of_the_service_come_in_order() {
         "{\"ts\":1,\"event\":\"child started\"}\n{\"ts\":2,\"event\":\"briefing\",\"member\":\"dan\"}\n";
     fs::write(cache.join("session-codex-9.log"), of_dan).unwrap();
     write("session-claude-code-8.log", &[(now - 4_000, "second"), (now - 7_200_000, "long ago")]);
-    let third = json!({"ts": now - 3_000, "event": "third", "member": "bob"});
-    host.program("journalctl", &format!("echo 'no JSON'; echo '{third}'"));
-    let logs = |words: &[&str]| {
-        let path = format!("{}:{}", host.home.join("bin").display(), std::env::var("PATH").unwrap());
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ac7"));
-        command.arg("logs").args(words).env("HOME", &host.home).env("PATH", path);
-        command.env_remove("XDG_CACHE_HOME");
-        command.output().unwrap()
-    };
-    let events = |out: &Output| -> Vec<String> {
-        let text = String::from_utf8(out.stdout.clone()).unwrap();
-        let event =
-            |line: &str| serde_json::from_str::<Value>(line).unwrap()["event"].as_str().unwrap().to_string();
-        text.lines().map(event).collect()
-    };
+    let third = json!({"ts": now - 3_000, "event": "third", "member": "bob"}).to_string();
+    let record = |ms: u64, said: &str| json!({"__REALTIME_TIMESTAMP": format!("{ms}000"), "MESSAGE": said});
+    let (started, third) = (record(now - 3_500, "Started ac7 broker."), record(now, &third));
+    host.program("journalctl", &format!("echo '{started}'; echo '{third}'"));
+    let logs = |words: &[&str]| host.logs(words).output().unwrap();
+    let events = |out: &Output| said_in(&out.stdout);
     let all = logs(&["--json", "--since", "1h"]);
-    assert_eq!(events(&all), ["first", "second", "third", "fourth \u{1b}[31m"]);
+    assert_eq!(events(&all), ["first", "second", "Started ac7 broker.", "third", "fourth \u{1b}[31m"]);
     assert!(
         said(&all).contains("sessions: ") && said(&all).contains("broker: journalctl "),
         "{}",
         said(&all)
     );
-    assert_eq!(events(&logs(&["--json"])).len(), 7);
+    assert_eq!(events(&logs(&["--json"])).len(), 8);
     assert_eq!(events(&logs(&["--json", "--member", "dan"])), ["child started", "briefing"]);
     assert_eq!(events(&logs(&["--json", "--lines", "1"])), ["fourth \u{1b}[31m"]);
     assert_eq!(events(&logs(&["--json", "--member", "bob"])), ["third"]);
     assert_eq!(events(&logs(&["--json", "--component", "claude-code"])), ["long ago", "second"]);
-    assert_eq!(events(&logs(&["--json", "--component", "broker"])), ["third"]);
+    assert_eq!(events(&logs(&["--json", "--component", "broker"])), ["Started ac7 broker.", "third"]);
     let shown = String::from_utf8(logs(&["--component", "run"]).stdout).unwrap();
     assert!(shown.contains("run first member=ann\n") && !shown.contains('\u{1b}'), "{shown}");
+    let shown = String::from_utf8(logs(&["--component", "broker"]).stdout).unwrap();
+    assert!(shown.contains(" broker Started ac7 broker.\n"), "{shown}");
     assert_eq!(logs(&["--since", "soon"]).status.code(), Some(2));
+
+    // Where there are no services, there are no lines of one.
+    fs::remove_file(host.home.join("bin/journalctl")).unwrap();
+    let alone = |words: &[&str]| host.logs(words).env("PATH", host.home.join("bin")).output().unwrap();
+    let sessions = alone(&["--json"]);
+    assert_eq!((sessions.status.code(), events(&sessions).len()), (Some(0), 6));
+    assert_eq!(said(&sessions).lines().count(), 1, "{}", said(&sessions));
+    let none = alone(&["--component", "broker"]);
+    assert_eq!((none.status.code(), none.stdout.len()), (Some(1), 0));
+    assert!(
+        said(&none).starts_with("ac7 logs: the service's log cannot be read: journalctl: "),
+        "{}",
+        said(&none)
+    );
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn sessions_and_the_service_are_followed_at_once() {
+    let host = Host::new();
+    let cache = host.home.join(".cache/agentc7");
+    fs::create_dir_all(&cache).unwrap();
+    let line = |event: &str| json!({"ts": now_ms(), "event": event}).to_string() + "\n";
+    let session = cache.join("session-run-7.log");
+    fs::write(&session, line("one")).unwrap();
+    let record = |n: u64, said: &str| {
+        let us = format!("{}000", now_ms());
+        json!({"__CURSOR": format!("s={n}"), "__REALTIME_TIMESTAMP": us, "MESSAGE": said}).to_string()
+    };
+    let (more, pid) = (host.home.join("more"), host.home.join("pid"));
+    let follow = format!(
+        "case \"$*\" in *--follow*) echo $$ > '{}'; exec env tail -n +1 -f '{}';; esac; echo '{}'",
+        pid.display(),
+        more.display(),
+        record(5, "two")
+    );
+    fs::remove_file(host.home.join("bin/tail")).unwrap();
+    host.program("journalctl", &follow);
+    fs::write(&more, "").unwrap();
+    let out = host.home.join("out");
+    let shown = || said_in(&fs::read(&out).unwrap());
+    let mut command = host.logs(&["--json", "--follow"]);
+    let command = command.stdout(fs::File::create(&out).unwrap()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    wait_for("what was there", || shown() == ["one", "two"]);
+    let add = |path: &Path, text: &str| {
+        let mut file = fs::OpenOptions::new().append(true).open(path).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+    };
+    for (path, text, said) in [
+        (&more, record(6, "Stopping ac7 broker.") + "\n", "Stopping ac7 broker."),
+        (&session, line("three"), "three"),
+        (&more, record(7, line("four").trim_end()) + "\n", "four"),
+    ] {
+        add(path, &text);
+        wait_for(said, || shown().last().is_some_and(|last| last == said));
+    }
+    let asked = host.noted();
+    assert!(asked[1].ends_with(" --follow --no-tail --after-cursor s=5"), "{asked:?}");
+
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let journalctl = fs::read_to_string(&pid).unwrap();
+    assert!(!Path::new("/proc").join(journalctl.trim()).exists(), "it follows on");
 }

@@ -154,14 +154,22 @@ pub const SET_ENV: Verb = Verb {
     ..BASE
 };
 
-/// The command that shows the log of this user's service: at most so many lines since then (seconds since the epoch, 0
+/// The command that shows the log of this user's service: at most so many records since then (seconds since the epoch, 0
 /// for ever).
 ///
 /// # Errors
 /// There is no home directory.
-pub fn log_command(lines: usize, since: u64, follow: bool) -> Result<Vec<String>, Error> {
+pub fn log_command(lines: usize, since: u64) -> Result<Vec<String>, Error> {
     let lines = u32::try_from(lines).unwrap_or(u32::MAX);
-    Ok(plan_of(geteuid().is_root())?.logs(lines, (since > 0).then_some(since), follow))
+    Ok(plan_of(geteuid().is_root())?.records(lines, since))
+}
+
+/// The command that shows what is to come there, after the record at `cursor`.
+///
+/// # Errors
+/// There is no home directory.
+pub fn follow_command(cursor: Option<&str>) -> Result<Vec<String>, Error> {
+    Ok(plan_of(geteuid().is_root())?.records_to_come(cursor))
 }
 
 fn plan(parsed: &Parsed) -> Result<Plan, Error> {
@@ -280,7 +288,7 @@ fn act(parsed: &Parsed, verb: &'static str, action: &str) -> Result<u8, Error> {
 
 fn logs(parsed: &Parsed) -> Result<u8, Error> {
     let lines = parsed.read("lines", "it is not a number of lines", |text| text.parse().ok())?.unwrap_or(80);
-    let words = plan(parsed)?.logs(lines, None, parsed.has("follow"));
+    let words = plan(parsed)?.logs(lines, parsed.has("follow"));
     let code = command(LOGS.name, &words, parsed.has("dry-run"))?;
     Ok(u8::from(code != 0))
 }
@@ -329,7 +337,7 @@ fn restart(parsed: &Parsed) -> Result<u8, Error> {
         thread::sleep(Duration::from_secs(1));
     }
     terminal::say(format_args!("the broker has not answered for {PATIENCE_S} s; its last lines:"));
-    command(verb, &plan.logs(LAST_LINES, None, false), false)?;
+    command(verb, &plan.logs(LAST_LINES, false), false)?;
     Ok(1)
 }
 

@@ -10,6 +10,9 @@ const USER: &str = include_str!("ac7-user.service");
 const RUN: &str = include_str!("ac7-run@.service");
 const LAUNCHD: &str = include_str!("org.ac7.broker.plist");
 
+/// systemd's log as a JSON object a record, with nothing left out of long ones.
+const RECORDS: &[&str] = &["--output", "json", "--output-fields", "MESSAGE", "--all"];
+
 /// Who runs services here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Manager {
@@ -170,29 +173,43 @@ impl Plan {
         }
     }
 
-    /// Show the last lines of the log, and those to come if `follow`.
+    /// What shows the last so many lines of the log, and those to come.
     #[must_use]
-    pub fn logs(&self, lines: u32, since: Option<u64>, follow: bool) -> Vec<String> {
-        let lines = lines.to_string();
-        let mut words: Vec<String> = match self.manager {
+    pub fn logs(&self, lines: u32, follow: bool) -> Vec<String> {
+        let mut asked = vec!["--output", "cat"];
+        asked.extend(follow.then_some("--follow"));
+        self.log(lines, &asked, follow)
+    }
+
+    /// What shows the last so many records of the log since then (seconds since the epoch, 0 for ever), each with its
+    /// time where the service manager knows it.
+    #[must_use]
+    pub fn records(&self, lines: u32, since: u64) -> Vec<String> {
+        let since = format!("@{since}");
+        let asked: &[&str] = if since == "@0" { RECORDS } else { &[RECORDS, &["--since", &since]].concat() };
+        self.log(lines, asked, false)
+    }
+
+    /// What shows the records to come: all those after the one at `cursor`, if there is one.
+    #[must_use]
+    pub fn records_to_come(&self, cursor: Option<&str>) -> Vec<String> {
+        let asked = cursor.map_or(vec![], |cursor| vec!["--no-tail", "--after-cursor", cursor]);
+        self.log(0, &[RECORDS, &["--follow"], &asked].concat(), true)
+    }
+
+    /// The command that shows the log; `asked` is for systemd alone.
+    fn log(&self, lines: u32, asked: &[&str], follow: bool) -> Vec<String> {
+        let (lines, file) = (lines.to_string(), self.log_file().display().to_string());
+        let words = match self.manager {
             Manager::Systemd => {
                 let unit = if self.scope == Scope::System { "--unit" } else { "--user-unit" };
-                ["journalctl", unit, UNIT, "--no-pager", "--output", "cat", "--lines", &lines]
-                    .map(str::to_string)
-                    .to_vec()
+                let words: &[&str] = &["journalctl", unit, UNIT, "--no-pager", "--lines", &lines];
+                [words, asked].concat()
             }
-            Manager::Launchd => ["tail", "-n", &lines].map(str::to_string).to_vec(),
+            Manager::Launchd if follow => vec!["tail", "-n", &lines, "-F", &file],
+            Manager::Launchd => vec!["tail", "-n", &lines, &file],
         };
-        if let (Manager::Systemd, Some(since)) = (self.manager, since) {
-            words.extend(["--since".to_string(), format!("@{since}")]);
-        }
-        if follow {
-            words.push(if self.manager == Manager::Systemd { "--follow" } else { "-F" }.to_string());
-        }
-        if self.manager == Manager::Launchd {
-            words.push(self.log_file().display().to_string());
-        }
-        words
+        words.into_iter().map(str::to_string).collect()
     }
 
     fn drop_in(&self) -> PathBuf {
@@ -278,14 +295,25 @@ mod tests {
         ] {
             assert_eq!(plan(manager, user).act(action).join(" "), want);
         }
-        assert_eq!(
-            plan(systemd, false).logs(80, Some(17), true).join(" "),
-            "journalctl --unit ac7.service --no-pager --output cat --lines 80 --since @17 --follow"
-        );
-        assert_eq!(
-            plan(launchd, true).logs(20, None, false).join(" "),
-            "tail -n 20 /h/Library/Logs/ac7/broker.log"
-        );
+        let journal = "journalctl --unit ac7.service --no-pager --lines";
+        let records = "--output json --output-fields MESSAGE --all";
+        let file = "/h/Library/Logs/ac7/broker.log";
+        let (ours, theirs) = (plan(systemd, false), plan(launchd, true));
+        for (words, want) in [
+            (ours.logs(80, true), format!("{journal} 80 --output cat --follow")),
+            (ours.records(9, 0), format!("{journal} 9 {records}")),
+            (ours.records(9, 17), format!("{journal} 9 {records} --since @17")),
+            (ours.records_to_come(None), format!("{journal} 0 {records} --follow")),
+            (
+                ours.records_to_come(Some("s=1;i=2")),
+                format!("{journal} 0 {records} --follow --no-tail --after-cursor s=1;i=2"),
+            ),
+            (theirs.logs(20, false), format!("tail -n 20 {file}")),
+            (theirs.records(20, 17), format!("tail -n 20 {file}")),
+            (theirs.records_to_come(None), format!("tail -n 0 -F {file}")),
+        ] {
+            assert_eq!(words.join(" "), want);
+        }
         assert_eq!(
             told(&plan(systemd, false).uninstall()).join("; "),
             "try systemctl disable --now ac7.service; remove /etc/systemd/system/ac7.service; \
