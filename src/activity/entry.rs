@@ -82,6 +82,18 @@ pub struct Usage {
     pub reasoning: Option<u64>,
 }
 
+impl Usage {
+    /// All tokens that came out, reasoning among them: Gemini counts it beside the answer, the others within
+    /// (`UsageMetadata` of its API: the total is prompt + thoughts + candidates).
+    #[must_use]
+    pub fn whole_output(&self, provider: Provider) -> Option<u64> {
+        match (provider, self.reasoning) {
+            (Provider::Gemini, Some(beside)) => Some(self.output.unwrap_or(0).saturating_add(beside)),
+            _ => self.output,
+        }
+    }
+}
+
 /// Facts around the call that the original wire does not have; all optional, at the level of `entry`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct About {

@@ -64,7 +64,8 @@ impl Totals {
         self.errors += u64::from(failed || entry.about.error.is_some());
         self.truncated += u64::from(entry.about.truncated);
         if let Some(usage) = entry.response.as_ref().and_then(|r| r.usage.as_ref()) {
-            let (tokens, model) = (Tokens::of(usage), entry.request.model.as_deref().unwrap_or("-"));
+            let (tokens, model) =
+                (Tokens::of(entry.provider, usage), entry.request.model.as_deref().unwrap_or("-"));
             self.input_tokens += tokens.whole_input(Some(entry.provider));
             self.cached_tokens += tokens.cache_read;
             self.output_tokens += tokens.output;
@@ -137,18 +138,23 @@ mod tests {
     }
 
     #[test]
-    fn providers_count_their_cache_differently() {
+    fn providers_count_cache_and_reasoning_differently() {
         let usage = Usage {
             input: Some(10),
             output: Some(3),
             cache_creation: Some(20),
             cache_read: Some(70),
-            reasoning: None,
+            reasoning: Some(2),
         };
-        for (provider, input) in [(Provider::Anthropic, 100), (Provider::OpenAiResponses, 10)] {
+        for (provider, input, output) in
+            [(Provider::Anthropic, 100, 3), (Provider::OpenAiResponses, 10, 3), (Provider::Gemini, 10, 5)]
+        {
             let mut totals = Totals::default();
             totals.add(&call(provider, usage.clone(), 200, false));
-            assert_eq!((totals.input_tokens, totals.cached_tokens, totals.output_tokens), (input, 70, 3));
+            assert_eq!(
+                (totals.input_tokens, totals.cached_tokens, totals.output_tokens),
+                (input, 70, output)
+            );
         }
     }
 

@@ -41,11 +41,11 @@ pub struct Tokens {
 impl Tokens {
     /// The tokens of one call.
     #[must_use]
-    pub fn of(usage: &Usage) -> Tokens {
+    pub fn of(provider: Provider, usage: &Usage) -> Tokens {
         let number = |n: Option<u64>| n.unwrap_or(0);
         Tokens {
             input: number(usage.input),
-            output: number(usage.output),
+            output: number(usage.whole_output(provider)),
             cache_creation: number(usage.cache_creation),
             cache_read: number(usage.cache_read),
         }

@@ -24,13 +24,13 @@ const otherFacts = row => {
   return {...base, name: tunnel ? 'Tunnel' : line(entry.method, 20), text: place.startsWith('/') ? entry.host + place : place};
 };
 
-// Tokens under one meaning: Anthropic counts cached ones beside the input, others within.
+// Tokens under one meaning: Anthropic counts cached ones beside the input, others within; Gemini reasoning beside the output.
 export const usage = entry => {
   const u = entry.response?.usage;
   if (!u || u.inputTokens == null) return null;
   const read = u.cacheReadInputTokens || 0, write = u.cacheCreationInputTokens || 0;
   const fresh = entry.kind === 'anthropic_messages' ? u.inputTokens : Math.max(0, u.inputTokens - read);
-  return {fresh, read, write, in: fresh + read + write, out: u.outputTokens ?? 0, reasoning: u.reasoningTokens};
+  return {fresh, read, write, in: fresh + read + write, out: (u.outputTokens ?? 0) + (entry.kind === 'gemini' && u.reasoningTokens || 0), reasoning: u.reasoningTokens};
 };
 
 // What went wrong in a call, or nothing.

@@ -18,6 +18,7 @@ for (const [input, want] of [[{command: 'ls', description: 'x'}, 'ls'], [{zzz: '
 assert.equal(resultText([{type: 'text', text: 'a'}, {x: 1}]), 'a\n{"x":1}');
 for (const [text, want] of [['<system-reminder>x</system-reminder>', true], ['<environment_context>', true], ['Stop hook feedback:\nx', true], ['<b>bold</b> please', false], ['Fix it', false]]) assert.equal(byHarness(text), want, text);
 assert.deepEqual(usage({kind: 'anthropic_messages', response: {usage: {inputTokens: 5, outputTokens: 2, cacheReadInputTokens: 90, cacheCreationInputTokens: 5}}}), {fresh: 5, read: 90, write: 5, in: 100, out: 2, reasoning: undefined});
+assert.equal(usage({kind: 'gemini', response: {usage: {inputTokens: 9, outputTokens: 2, reasoningTokens: 5}}}).out, 7);
 assert.equal(usage({kind: 'openai_chat', response: {usage: {inputTokens: 100, outputTokens: 2, cacheReadInputTokens: 90}}}).in, 100);
 assert.deepEqual([{error: {type: 'a', message: 'b'}, response: {}}, {response: null}, {response: {status: 500}}, {response: {status: 200}}].map(trouble), ['a: b', 'no answer', 'HTTP 500', '']);
 

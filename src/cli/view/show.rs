@@ -186,7 +186,7 @@ impl<'a> Page<'a> {
             }
             parts.push(part);
         }
-        parts.extend(usage.output.map(|n| format!("{} out", format::count(n))));
+        parts.extend(usage.whole_output(entry.provider).map(|n| format!("{} out", format::count(n))));
         parts.extend(usage.reasoning.map(|n| format!("{} of them reasoning", format::count(n))));
         if !parts.is_empty() {
             self.fact("tokens", &parts.join(", "));

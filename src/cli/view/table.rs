@@ -137,7 +137,11 @@ fn cells(row: &Row, screen: &Screen) -> [String; COLUMNS] {
                 cells[4] = format::count(total);
                 cells[5] = format::percent(cached, total).unwrap_or_else(|| "-".to_string());
             }
-            let output = entry.response.as_ref().and_then(|r| r.usage.as_ref()).and_then(|u| u.output);
+            let output = entry
+                .response
+                .as_ref()
+                .and_then(|r| r.usage.as_ref())
+                .and_then(|u| u.whole_output(entry.provider));
             cells[6] = output.map_or_else(|| "-".to_string(), format::count);
             cells[7] = first_token(entry).map_or_else(|| "-".to_string(), format::duration);
             cells[8] = format::duration(*duration);

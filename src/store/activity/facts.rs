@@ -75,7 +75,7 @@ impl Facts {
                     || facts.status.is_some_and(|status| status >= 400);
                 facts.tools = (!used.is_empty()).then(|| format!("\n{}\n", used.join("\n")));
                 facts.input = number(usage.and_then(|u| u.input));
-                facts.output = number(usage.and_then(|u| u.output));
+                facts.output = number(usage.and_then(|u| u.whole_output(entry.provider)));
                 facts.cache_creation = number(usage.and_then(|u| u.cache_creation));
                 facts.cache_read = number(usage.and_then(|u| u.cache_read));
             }
