@@ -909,7 +909,7 @@ fn the_local_sink_waits_for_a_lock_but_not_for_ever() {
     append(&folder.db(), &[opaque(1, "/", 200)]);
     let mut other = Connection::open(folder.db()).unwrap();
     let lock = other.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).unwrap();
-    let report = sink(&folder.db(), &[opaque(2, "/", 200)], Duration::from_millis(200));
+    let report = sink(&folder.db(), &[opaque(2, "/", 200)], Duration::from_secs(2));
     assert_eq!((report.stored, report.dropped), (0, 1));
     assert!(report.reason.unwrap().contains("locked"));
     let mut patient = Box::new(LocalSink::new(folder.db(), "ann".into()));
