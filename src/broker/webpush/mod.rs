@@ -1,12 +1,15 @@
 //! Web push: what a person should hear of goes to their browsers, also while no page is open.
 //!
 //! Comes in: messages, once they are stored. Goes out: encrypted notices to the push services that browsers named
-//! ([`sender`], on a thread of its own). Nobody waits for it, and nothing of it can stop the broker: a full queue, a lost
-//! key and a dead endpoint cost notices, each with a line in the log.
+//! ([`sender`] and [`courier`], on threads of their own). Nobody waits for it, no member waits for another's browsers, and
+//! nothing of it can stop the broker: a full queue, a lost key and a dead endpoint cost notices, each with a line in the
+//! log.
 mod address;
+mod courier;
 mod encrypt;
 mod sender;
 mod token;
+mod waiting;
 
 pub use address::check;
 pub use encrypt::Receiver;

@@ -1,60 +1,63 @@
-//! The thread that hands notices to push services, and tries again later where that is worth it.
-use std::collections::VecDeque;
-use std::io::{self, ErrorKind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+//! The thread that makes posts of notices, deals them out to the [`Courier`]s, and tries again later where that is worth
+//! it.
+//!
+//! A member has one courier at most: their dead or slow endpoints keep nobody else's notices.
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver as Queue, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use ureq::Agent;
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
-use ureq::unversioned::transport::DefaultConnector;
+use ureq::http::{Request, Uri};
 
-use super::address::{Outward, check, origin};
+use super::address::{check, origin};
+use super::courier::{Courier, Outcome, Way};
 use super::encrypt::Receiver;
 use super::token::authorization;
+use super::waiting::{Post, Waiting};
 use super::{Notice, Whom};
 use crate::broker::live::LiveTeam;
 use crate::broker::log::Log;
-use crate::client::Backoff;
 use crate::identity::{KekPlace, VapidKeys, WebPush};
 use crate::store;
-use crate::store::main::{Store, Subscription};
+use crate::store::main::Store;
 use crate::sys::clock::now_ms;
 use crate::sys::thread::{self, Joinable};
 use crate::team::Level;
-use crate::tls::{self, Roots};
 
 /// Notices that may wait for the thread.
 const QUEUED: usize = 256;
-/// Posts that may wait for their time.
-const WAITING: usize = 1024;
-/// How often one is tried.
+/// Requests that may be under way, each of another member.
+const COURIERS: usize = 4;
+/// How often a post is tried.
 const TRIES: u32 = 6;
-/// The waits between: 1, 2, 4 … s.
-const FIRST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(300);
 /// What a push service may ask us to wait at most.
 const MOST_ASKED: Duration = Duration::from_secs(3600);
 /// How long a push service is to keep a notice for a browser that is not there, s.
 const LIFE: u32 = 24 * 3600;
-/// For one request, and for connecting.
-const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the thread waits where there is nothing to wait for.
+const IDLE: Duration = Duration::from_secs(300);
 
-/// The way to the thread. Dropping it ends the thread, with a request that is under way.
+/// The way to the thread. Dropping it ends the threads, with the requests that are under way.
 pub struct Sender {
-    queue: Option<SyncSender<Notice>>,
+    queue: SyncSender<Event>,
     shared: Arc<Shared>,
     thread: Option<Joinable>,
+}
+
+/// What the thread hears.
+enum Event {
+    Notice(Notice),
+    /// What became of the post that the courier of this number had.
+    Done(usize, Outcome),
+    Stop,
 }
 
 /// What both sides of the queue know.
 #[derive(Default)]
 struct Shared {
-    /// Made when the first notice goes out: reading the system's certificates takes a while.
-    agent: OnceLock<Agent>,
-    stopping: AtomicBool,
+    way: Arc<Way>,
     /// Notices that the queue had no place for.
     dropped: AtomicU64,
 }
@@ -63,26 +66,23 @@ impl Sender {
     /// # Errors
     /// The operating system has no thread to give.
     pub fn start(store: Arc<Store>, team: Arc<LiveTeam>, kek: KekPlace, log: Log) -> io::Result<Sender> {
-        let (queue, notices) = sync_channel(QUEUED);
+        let (queue, events) = sync_channel(QUEUED);
         let shared = Arc::new(Shared::default());
-        let mut work = Work {
-            shared: shared.clone(),
-            private: Arc::default(),
-            store,
-            team,
-            kek,
-            log,
-            keys: None,
-            waiting: VecDeque::new(),
+        let seat = |number| {
+            let done = queue.clone();
+            let done = move |outcome| drop(done.send(Event::Done(number, outcome))); // it fails at the end alone
+            Ok(Seat { courier: Courier::start(shared.way.clone(), done)?, post: None })
         };
-        let thread = thread::spawn("push", 1 << 20, move || work.run(&notices))?;
-        Ok(Sender { queue: Some(queue), shared, thread: Some(thread) })
+        let seats = (0..COURIERS).map(seat).collect::<io::Result<Vec<_>>>()?;
+        let waiting = Waiting::default();
+        let mut work = Work { shared: shared.clone(), store, team, kek, log, keys: None, waiting, seats };
+        let thread = thread::spawn("push", 1 << 20, move || work.run(events))?;
+        Ok(Sender { queue, shared, thread: Some(thread) })
     }
 
     /// Let some hear of something, if there is a place for it.
     pub fn offer(&self, notice: Notice) {
-        let Some(queue) = &self.queue else { return };
-        if let Err(TrySendError::Full(_)) = queue.try_send(notice) {
+        if let Err(TrySendError::Full(_)) = self.queue.try_send(Event::Notice(notice)) {
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -90,11 +90,9 @@ impl Sender {
 
 impl Drop for Sender {
     fn drop(&mut self) {
-        self.shared.stopping.store(true, Ordering::Relaxed);
-        drop(self.queue.take());
-        if let Some(agent) = self.shared.agent.get() {
-            agent.clone().shutdown();
-        }
+        self.shared.way.close();
+        // Where there is no place for it the thread is awake, and looks.
+        let _ = self.queue.try_send(Event::Stop);
         if let Some(thread) = self.thread.take() {
             thread.join();
         }
@@ -107,61 +105,55 @@ struct Keys {
     pair: Option<VapidKeys>,
 }
 
+/// A courier, and the post that it has.
+struct Seat {
+    courier: Courier,
+    post: Option<Post>,
+}
+
 /// What the thread has.
 struct Work {
     shared: Arc<Shared>,
-    /// Whether private networks will do.
-    private: Arc<AtomicBool>,
     store: Arc<Store>,
     team: Arc<LiveTeam>,
     kek: KekPlace,
     log: Log,
     keys: Option<Keys>,
-    /// In no order; there are few.
-    waiting: VecDeque<Post>,
-}
-
-/// One notice for one browser.
-struct Post {
-    member: String,
-    to: Subscription,
-    payload: Arc<str>,
-    level: Level,
-    tries: u32,
-    backoff: Backoff,
-    due: Instant,
-}
-
-/// What became of a request.
-#[derive(Debug, PartialEq, Eq)]
-enum Outcome {
-    Taken,
-    /// The subscription is no more.
-    Gone,
-    /// Later, perhaps; after so long if the push service said so.
-    Later(Option<Duration>, String),
-    Refused(String),
+    waiting: Waiting,
+    seats: Vec<Seat>,
 }
 
 impl Work {
-    fn run(&mut self, notices: &Queue<Notice>) {
-        while !self.shared.stopping.load(Ordering::Relaxed) {
-            let now = Instant::now();
-            let next = self.waiting.iter().map(|post| post.due).min();
-            let wait = next.map_or(LONGEST, |due| due.saturating_duration_since(now));
-            match notices.recv_timeout(wait) {
-                Ok(notice) => {
+    fn run(&mut self, events: Queue<Event>) {
+        while !self.shared.way.is_closed() {
+            let event = match self.next() {
+                Some(due) => events.recv_timeout(due.saturating_duration_since(Instant::now())),
+                None => events.recv_timeout(IDLE),
+            };
+            match event {
+                Ok(Event::Notice(notice)) => {
                     if let Err(error) = self.take(&notice) {
                         self.log.line("web push failed", &json!({"reason": error.to_string()}));
                     }
                 }
+                Ok(Event::Done(number, outcome)) => self.done(number, outcome),
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
+                Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => break,
             }
-            self.send_due();
+            self.deal();
             self.count_dropped(0);
         }
-        self.count_dropped(self.waiting.len() as u64);
+        let under_way = self.seats.iter().filter(|seat| seat.post.is_some()).count();
+        self.count_dropped((self.waiting.len() + under_way) as u64);
+        // The couriers may have something to say, which nobody hears any more.
+        drop(events);
+        self.seats.clear();
+    }
+
+    /// When the next post can go; `None` while nothing can but after an event.
+    fn next(&self) -> Option<Instant> {
+        self.seats.iter().find(|seat| seat.post.is_none())?;
+        self.waiting.next(|member| is_busy(&self.seats, member))
     }
 
     /// Say what was dropped, with those that will not be sent any more.
@@ -184,109 +176,89 @@ impl Work {
         let payload: Arc<str> = notice.payload.as_str().into();
         for member in members {
             for to in self.store.subscriptions(&member, &public)? {
-                if self.waiting.len() >= WAITING {
+                if !self.waiting.add(Post::new(&member, to, payload.clone(), notice.level)) {
                     self.shared.dropped.fetch_add(1, Ordering::Relaxed);
-                    continue;
                 }
-                // What a push service asked for holds for all that goes there.
-                let same = self.waiting.iter().filter(|post| post.to.endpoint == to.endpoint);
-                let due = same.map(|post| post.due).max().unwrap_or_else(Instant::now);
-                self.waiting.push_back(Post {
-                    member: member.clone(),
-                    to,
-                    payload: payload.clone(),
-                    level: notice.level,
-                    tries: 0,
-                    backoff: Backoff::new(FIRST, LONGEST),
-                    due,
-                });
             }
         }
         Ok(())
     }
 
-    /// Send what is due.
-    fn send_due(&mut self) {
-        for _ in 0..self.waiting.len() {
-            let Some(post) = self.waiting.pop_front() else { return };
-            let stopping = self.shared.stopping.load(Ordering::Relaxed);
-            if stopping || post.due > Instant::now() {
-                self.waiting.push_back(post);
+    /// Give what is due to couriers that have nothing.
+    fn deal(&mut self) {
+        while let Some(free) = self.seats.iter().position(|seat| seat.post.is_none()) {
+            let seats = &self.seats;
+            let Some(post) = self.waiting.take(Instant::now(), |member| is_busy(seats, member)) else {
+                return;
+            };
+            // It may have been ended, or the browser may be somebody else's by now.
+            if !self.store.is_subscribed(&post.member, &post.to.endpoint).unwrap_or(false) {
                 continue;
             }
-            self.send(post);
+            match self.request(&post) {
+                Ok(request) => {
+                    self.seats[free].courier.hand(request);
+                    self.seats[free].post = Some(post);
+                }
+                Err(reason) => self.said("web push refused", &post, &reason),
+            }
         }
     }
 
-    fn send(&mut self, mut post: Post) {
-        // It may have been ended, or the browser may be somebody else's by now.
-        if post.tries > 0 && !self.store.is_subscribed(&post.member, &post.to.endpoint).unwrap_or(false) {
-            return;
-        }
-        let host = origin(&post.to.endpoint.parse().unwrap_or_default());
-        let said = |log: &Log, event: &str, reason: &str| {
-            log.line(event, &json!({"member": post.member, "service": host, "reason": reason}));
-        };
-        match self.request(&post) {
+    /// What became of the post that a courier had.
+    fn done(&mut self, number: usize, outcome: Outcome) {
+        let Some(mut post) = self.seats[number].post.take() else { return };
+        match outcome {
             Outcome::Taken => {}
             Outcome::Gone => {
-                said(&self.log, "web push ended", "the browser has gone or has unsubscribed");
-                self.waiting.retain(|other| other.to.endpoint != post.to.endpoint);
+                self.said("web push ended", &post, "the browser has gone or has unsubscribed");
+                self.waiting.forget(&post.to.endpoint);
                 if let Err(error) = self.store.drop_subscription(&post.to.endpoint) {
-                    said(&self.log, "web push failed", &error.to_string());
+                    self.said("web push failed", &post, &error.to_string());
                 }
             }
-            Outcome::Refused(reason) => said(&self.log, "web push refused", &reason),
+            Outcome::Refused(reason) => self.said("web push refused", &post, &reason),
             Outcome::Later(_, reason) if post.tries + 1 >= TRIES => {
-                said(&self.log, "web push given up", &reason);
+                self.said("web push given up", &post, &reason);
             }
             Outcome::Later(asked, _) => {
                 let own = post.backoff.failed();
-                post.due = Instant::now() + asked.map_or(own, |asked| asked.min(MOST_ASKED));
                 post.tries += 1;
-                // What holds for this one holds for all that go there.
-                let same = self.waiting.iter_mut().filter(|other| other.to.endpoint == post.to.endpoint);
-                same.for_each(|other| other.due = other.due.max(post.due));
-                self.waiting.push_back(post);
+                let wait = asked.map_or(own, |asked| asked.min(MOST_ASKED));
+                self.waiting.again(post, Instant::now() + wait);
             }
         }
     }
 
-    fn request(&mut self, post: &Post) -> Outcome {
-        let refused = |reason: &str| Outcome::Refused(reason.to_string());
+    /// A line of the log about a post. It names the push service, never the endpoint.
+    fn said(&self, event: &str, post: &Post, reason: &str) {
+        let host = origin(&post.to.endpoint.parse().unwrap_or_default());
+        self.log.line(event, &json!({"member": post.member, "service": host, "reason": reason}));
+    }
+
+    /// The request that takes a post to its push service, or why there is none.
+    fn request(&mut self, post: &Post) -> Result<Request<Vec<u8>>, String> {
         let settings = self.team.settings().web_push.clone();
-        self.private.store(settings.private_endpoints, Ordering::Relaxed);
-        let uri = match check(&post.to.endpoint, settings.private_endpoints) {
-            Ok(uri) => uri,
-            Err(bad) => return Outcome::Refused(format!("the endpoint {}", bad.0)),
-        };
+        self.shared.way.private.store(settings.private_endpoints, Ordering::Relaxed);
+        let uri: Uri = check(&post.to.endpoint, settings.private_endpoints)
+            .map_err(|bad| format!("the endpoint {}", bad.0))?;
         let receiver = Receiver { key: post.to.p256dh.clone(), auth: post.to.auth };
-        let Ok(body) = receiver.encrypt(post.payload.as_bytes()) else {
-            return refused("the subscription's key is none");
-        };
+        let body = receiver
+            .encrypt(post.payload.as_bytes())
+            .map_err(|_| "the subscription's key is none".to_string())?;
         let (subject, public) = (settings.subject.clone(), settings.public_key.clone());
         let (Some(pair), Some(public)) = (self.pair(settings), public) else {
-            return refused("there is no key to sign with");
+            return Err("there is no key to sign with".to_string());
         };
         let claim = authorization(pair, &public, subject.as_deref(), &origin(&uri), now_ms());
-        let request = self
-            .agent()
-            .post(uri)
+        Request::post(uri)
             .header("Authorization", claim)
             .header("Content-Encoding", "aes128gcm")
             .header("Content-Type", "application/octet-stream")
             .header("TTL", LIFE.to_string())
-            .header("Urgency", urgency(post.level));
-        match request.send(&body[..]) {
-            Ok(answer) => {
-                let after = answer.headers().get("retry-after").and_then(|value| value.to_str().ok());
-                judge(answer.status().as_u16(), after)
-            }
-            Err(ureq::Error::Io(error)) if error.kind() == ErrorKind::PermissionDenied => {
-                Outcome::Refused(error.to_string())
-            }
-            Err(error) => Outcome::Later(None, error.to_string()),
-        }
+            .header("Urgency", urgency(post.level))
+            .body(body)
+            .map_err(|error| error.to_string())
     }
 
     /// The pair that signs. That it cannot be opened is said once for each change of the setting.
@@ -301,28 +273,11 @@ impl Work {
         }
         self.keys.as_ref().and_then(|keys| keys.pair.as_ref())
     }
+}
 
-    /// It goes out directly, follows nobody, and trusts whom the system trusts.
-    fn agent(&self) -> &Agent {
-        self.shared.agent.get_or_init(|| {
-            let roots = Roots::system();
-            let roots = roots.certificates().iter().map(|der| Certificate::from_der(der).to_owned());
-            let tls = TlsConfig::builder()
-                .root_certs(RootCerts::from(roots.collect::<Vec<_>>()))
-                .unversioned_rustls_crypto_provider(tls::provider())
-                .build();
-            let config = Agent::config_builder()
-                .tls_config(tls)
-                .proxy(None)
-                .http_status_as_error(false)
-                .max_redirects(0)
-                .max_redirects_will_error(false)
-                .timeout_global(Some(TIMEOUT))
-                .user_agent(concat!("ac7/", env!("CARGO_PKG_VERSION")))
-                .build();
-            Agent::with_parts(config, DefaultConnector::default(), Outward::new(self.private.clone()))
-        })
-    }
+/// Whether a post of a member's is under way.
+fn is_busy(seats: &[Seat], member: &str) -> bool {
+    seats.iter().any(|seat| seat.post.as_ref().is_some_and(|post| post.member == member))
 }
 
 /// How soon a browser is to be woken for it (RFC 8030 §5.3).
@@ -331,43 +286,5 @@ fn urgency(level: Level) -> &'static str {
         Level::Debug => "very-low",
         Level::Info | Level::Notice | Level::Warning => "normal",
         Level::Error | Level::Critical => "high",
-    }
-}
-
-/// What a status means (RFC 8030 §5, §8.4); `after` is the `Retry-After` that came with it.
-fn judge(status: u16, after: Option<&str>) -> Outcome {
-    let seconds = after.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
-    match status {
-        200..=299 => Outcome::Taken,
-        404 | 410 => Outcome::Gone,
-        408 | 425 | 429 | 500..=599 => Outcome::Later(seconds, format!("the push service answered {status}")),
-        _ => Outcome::Refused(format!("the push service answered {status}")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_status_says_what_to_do() {
-        let later = |status: u16, seconds: Option<u64>| {
-            let reason = format!("the push service answered {status}");
-            Outcome::Later(seconds.map(Duration::from_secs), reason)
-        };
-        for (status, after, want) in [
-            (200, None, Outcome::Taken),
-            (201, None, Outcome::Taken),
-            (404, None, Outcome::Gone),
-            (410, Some("5"), Outcome::Gone),
-            (429, Some("7"), later(429, Some(7))),
-            (429, Some("Fri, 31 Dec 1999 23:59:59 GMT"), later(429, None)),
-            (503, None, later(503, None)),
-            (301, None, Outcome::Refused("the push service answered 301".into())),
-            (403, None, Outcome::Refused("the push service answered 403".into())),
-            (413, Some("1"), Outcome::Refused("the push service answered 413".into())),
-        ] {
-            assert_eq!(judge(status, after), want, "{status}");
-        }
     }
 }
