@@ -38,7 +38,7 @@ pub const VERB: Verb = Verb {
         ("0", "there is a token, and it works"),
         ("1", "it failed, was refused, or nobody approved it in time"),
         ("2", "the command line makes no sense"),
-        ("130", "interrupted"),
+        ("128+N", "ended by signal N (130 for ^C)"),
     ],
     see_also: &["ac7-connect(1)", "ac7-enroll-requests(8)"],
     page: "ac7-connect",
@@ -57,7 +57,7 @@ fn run(parsed: &Parsed) -> Result<u8, Error> {
     show(&asked, quiet);
     let Some(token) = wait(&client, &asked, &interrupt)? else {
         terminal::say(format_args!("ac7 {verb}: interrupted; there is no token"));
-        return Ok(130);
+        return Ok(interrupt.code());
     };
     // The token first: it is given once.
     match &logins {
@@ -112,7 +112,7 @@ fn show(asked: &Asked, quiet: bool) {
     ));
 }
 
-/// Ask until there is a token; `None` if ^C was faster.
+/// Ask until there is a token; `None` if a signal was faster.
 fn wait(client: &Client, asked: &Asked, interrupt: &Interrupt) -> Result<Option<String>, Error> {
     let verb = VERB.name;
     let over =

@@ -32,7 +32,7 @@ pub const VERB: Verb = Verb {
         ("0", "done, or nothing was old enough"),
         ("1", "it failed, or the answer was not yes"),
         ("2", "the command line makes no sense, or --yes is missing without a terminal"),
-        ("130", "interrupted; what was deleted stays deleted"),
+        ("128+N", "ended by signal N (130 for ^C); what was deleted stays deleted"),
     ],
     see_also: &["ac7-prune-traces(8)", "ac7-serve(8)"],
     page: "ac7-prune-traces",
@@ -105,17 +105,19 @@ fn run(parsed: &Parsed) -> Result<u8, Error> {
     });
     progress.clear();
     let Pruned { done, total } = pruned.map_err(failed)?;
-    if interrupt.came() && done < total {
+    if interrupt.came() && (done < total || options.vacuum) {
         terminal::say(format_args!(
             "ac7 {verb}: interrupted: {} of {} deleted",
             format::count(done),
             format::counted(total, "row")
         ));
-        return Ok(130);
+        return Ok(interrupt.code());
     }
     if !options.quiet {
         println!("deleted {} {what}", format::counted(done, "row"));
     }
+    // From here on a signal may end us: SQLite undoes what is not whole.
+    drop(interrupt);
     if options.vacuum {
         let size = || options.db.metadata().map_or(0, |m| m.len());
         let before = size();

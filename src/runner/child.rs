@@ -1,6 +1,6 @@
 //! The wrapped program: started with the terminal as its own, told of our signals, waited for.
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus};
@@ -15,7 +15,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
 use crate::sys::thread::{self, Joinable};
-use crate::sys::{process, umask};
+use crate::sys::{interrupt, process, umask};
 
 /// On a terminal so many interrupts within [`IMPATIENCE`] kill the child; REPLs need the single ones.
 const IMPATIENT_INTERRUPTS: usize = 3;
@@ -59,7 +59,7 @@ pub struct Signalled {
 pub fn catch_signals() -> io::Result<Signalled> {
     let signals = Signals::new([SIGINT, SIGQUIT, SIGTERM])?;
     // Whoever started us under nohup wants the command to outlive the terminal.
-    if !ignores_hangup(&fs::read_to_string("/proc/self/status").unwrap_or_default()) {
+    if !interrupt::hangup_is_ignored() {
         signals.add_signal(SIGHUP)?;
     }
     let handle = signals.handle();
@@ -181,12 +181,6 @@ impl Drop for Running {
     }
 }
 
-/// Whether SIGHUP was ignored when we started: bit 0 of `SigIgn` in proc(5). Elsewhere than on Linux nothing tells.
-fn ignores_hangup(status: &str) -> bool {
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
-}
-
 /// The exit code to pass on: the child's own, or 128 and the number of the signal that ended it.
 pub fn code(status: ExitStatus) -> u8 {
     let number = status.code().or_else(|| status.signal().map(|s| SIGNALLED + s)).unwrap_or(1);
@@ -224,7 +218,7 @@ mod tests {
 
     use rustix::process::test_kill_process;
 
-    use super::{catch_signals, ignores_hangup, start};
+    use super::{catch_signals, start};
 
     #[test]
     fn a_child_that_nobody_waits_for_is_ended() {
@@ -234,17 +228,5 @@ mod tests {
         assert!(test_kill_process(pid).is_ok());
         drop(running);
         assert_eq!(test_kill_process(pid), Err(rustix::io::Errno::SRCH));
-    }
-
-    #[test]
-    fn nohup_is_recognised() {
-        for (status, want) in [
-            ("Name:\tx\nSigIgn:\t0000000000001001\nSigCgt:\t0\n", true),
-            ("SigIgn:\t0000000000001000\n", false),
-            ("SigIgn:\tnonsense\n", false),
-            ("", false),
-        ] {
-            assert_eq!(ignores_hangup(status), want, "{status}");
-        }
     }
 }

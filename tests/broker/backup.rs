@@ -1,15 +1,18 @@
 //! `ac7 backup` beside a broker that works, `ac7 restore`, and going to a newer version and back.
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use ac7::store::activity::{Query, Reader};
 use rusqlite::Connection;
+use rustix::fs::{OFlags, fcntl_setfl};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::rig::{Rig, upload, wait_for};
@@ -19,16 +22,22 @@ struct Place(PathBuf);
 
 impl Place {
     fn run(&self, words: &[&str]) -> Output {
-        self.run_by(Command::new(env!("CARGO_BIN_EXE_ac7")).args(words))
+        self.command(words).output().unwrap()
     }
 
-    fn run_by(&self, command: &mut Command) -> Output {
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ac7"));
+        command.args(words);
+        self.name_parts(&mut command);
+        command
+    }
+
+    /// Let a command know them.
+    fn name_parts(&self, command: &mut Command) {
         command
             .env("AC7_CONFIG_PATH", self.0.join("ac7.json"))
             .env("AC7_DB_PATH", self.0.join("ac7.db"))
-            .env("AC7_ACTIVITY_DB_PATH", self.0.join("activity.db"))
-            .output()
-            .unwrap()
+            .env("AC7_ACTIVITY_DB_PATH", self.0.join("activity.db"));
     }
 
     /// Run it, and see that it does what it should.
@@ -67,6 +76,11 @@ impl Place {
         let mut names: Vec<_> = found.map(|e| e.file_name().into_string().unwrap()).collect();
         names.sort();
         names
+    }
+
+    /// What will be something else when it is whole.
+    fn temporary(&self) -> Vec<String> {
+        self.names().into_iter().filter(|name| name.ends_with(".tmp")).collect()
     }
 }
 
@@ -188,8 +202,10 @@ fn what_is_no_whole_backup_is_not_restored() {
     let full = other.0.join("full.tar");
     // No file may become larger than this: as if the disk were full.
     let limited = "trap '' XFSZ; ulimit -f 16; exec \"$@\"";
-    let limited = ["-c", limited, "sh", env!("CARGO_BIN_EXE_ac7"), "backup", full.to_str().unwrap()];
-    let out = other.run_by(Command::new("sh").args(limited));
+    let mut command = Command::new("sh");
+    command.args(["-c", limited, "sh", env!("CARGO_BIN_EXE_ac7"), "backup", full.to_str().unwrap()]);
+    other.name_parts(&mut command);
+    let out = command.output().unwrap();
     let said = String::from_utf8_lossy(&out.stderr).into_owned();
     assert!(out.status.code() == Some(1) && said.starts_with("ac7 backup: "), "{said}");
     assert!(!other.names().iter().any(|name| name.contains("tar")), "{:?}", other.names());
@@ -255,4 +271,76 @@ fn a_restore_that_fails_halfway_changes_nothing() {
     assert_eq!(rig.call("GET", "/fs/read/bob/a.txt", &rig.bob, "").body, text.as_bytes());
     let rows = rig.get("/members/ann/activity").json()["activity"].as_array().unwrap().len();
     assert_eq!(rows, 8, "what came after the backup is still there");
+}
+
+#[test]
+fn a_signal_ends_a_backup_and_a_restore_without_a_trace() {
+    let mut rig = Rig::new();
+    rig.stop();
+    let activity = rig.database();
+    let large = Connection::open(&activity).unwrap();
+    let rows = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 32)";
+    large.execute_batch(&format!("CREATE TABLE large AS {rows} SELECT randomblob(1048576) FROM n")).unwrap();
+    large.close().unwrap();
+    let place = Place(rig.folder.clone());
+    let archive = rig.folder.join("b.tar");
+    place.does(&["backup", "--with-key", "--quiet", archive.to_str().unwrap()]);
+    let whole = fs::read(&archive).unwrap();
+    assert!(whole.len() > 32 << 20);
+
+    // What is read last before the databases, and the archive itself, come through pipes: they wait for us.
+    let pipe = |path: &Path| {
+        let _ = fs::remove_file(path);
+        assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+    };
+    let (key, fed) = (rig.folder.join("ac7.json.kek"), rig.folder.join("fed.tar"));
+    let secret = fs::read(&key).unwrap();
+    pipe(&key);
+    pipe(&fed);
+    let other = Place(rig.folder.join("other"));
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
+        let old = format!("kept through {code}");
+        fs::write(&archive, &old).unwrap();
+        let before = place.names();
+        let words = ["backup", "--with-key", "--replace", archive.to_str().unwrap()];
+        let child = place.command(&words).stderr(Stdio::piped()).spawn().unwrap();
+        wait_for("the backup to begin", || place.temporary().iter().any(|name| name.starts_with("b.tar.")));
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        feed(&key).write_all(&secret).unwrap();
+        ended(child, code);
+        assert_eq!((place.names(), fs::read_to_string(&archive).unwrap()), (before, old));
+
+        let child = other.command(&["restore", fed.to_str().unwrap()]).stderr(Stdio::piped()).spawn();
+        let child = child.unwrap();
+        let mut part = feed(&fed);
+        part.write_all(&whole[..16 << 20]).unwrap();
+        let begun = |name: &String| name.starts_with("activity.db.");
+        wait_for("the restore to begin", || other.temporary().iter().any(begun));
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        drop(part);
+        ended(child, code);
+        assert_eq!(other.names(), [""; 0]);
+    }
+}
+
+/// The end of a pipe that feeds who reads the other one.
+fn feed(pipe: &Path) -> fs::File {
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let open = || fs::OpenOptions::new().write(true).custom_flags(flags).open(pipe);
+    let mut opened = None;
+    wait_for("a reader", || {
+        opened = open().ok();
+        opened.is_some()
+    });
+    let file = opened.unwrap();
+    fcntl_setfl(&file, OFlags::empty()).unwrap();
+    file
+}
+
+/// Wait for one that was ended by a signal in time.
+#[track_caller]
+fn ended(child: Child, code: i32) {
+    let out = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!((out.status.code(), said.as_str()), (Some(code), "interrupted: nothing was changed\n"));
 }

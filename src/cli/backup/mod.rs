@@ -61,7 +61,7 @@ const INTERRUPTIBLE: &[(&str, &str)] = &[
     ("0", "done"),
     ("1", "it failed, and nothing was changed"),
     ("2", "the command line makes no sense"),
-    ("130", "interrupted, and nothing was changed"),
+    ("128+N", "ended by signal N (130 for ^C), and nothing was changed"),
 ];
 
 /// Names in the archive.
@@ -97,7 +97,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// A file that is read through: how far that is, is told, and ^C breaks it off.
+/// A file that is read through: how far that is, is told, and a signal breaks it off.
 struct Watched<'a> {
     file: File,
     done: u64,
@@ -209,7 +209,7 @@ fn run(parsed: &Parsed) -> Result<u8, Error> {
         // Beside the archive, where there must be room for it anyway.
         let copy = Replacement::begin(&to).map_err(|e| on(&to, e))?;
         if !copied(&moment, copy.path(), &mut progress, &interrupt).map_err(failed)? {
-            return Ok(interrupted());
+            return Ok(interrupted(&interrupt));
         }
         // The moment is over; its database's -wal file may shrink again.
         drop(moment);
@@ -217,7 +217,7 @@ fn run(parsed: &Parsed) -> Result<u8, Error> {
         let mut file = Watched::new(file, &mut progress, &interrupt).map_err(|e| on(copy.path(), e))?;
         let added = archive.add(name, file.of, &mut file);
         if interrupt.came() {
-            return Ok(interrupted());
+            return Ok(interrupted(&interrupt));
         }
         added.map_err(|e| on(&to, e))?;
     }
@@ -225,7 +225,7 @@ fn run(parsed: &Parsed) -> Result<u8, Error> {
     let contents = files::contents(&files::folder(&places.main));
     for (done, (name, path)) in contents.iter().enumerate() {
         if interrupt.came() {
-            return Ok(interrupted());
+            return Ok(interrupted(&interrupt));
         }
         progress.tell(done as u64, contents.len() as u64);
         let Ok(mut file) = File::open(path) else { continue };
@@ -253,7 +253,7 @@ fn copied(
     })
 }
 
-fn interrupted() -> u8 {
+fn interrupted(by: &Interrupt) -> u8 {
     terminal::say("interrupted: nothing was changed");
-    130
+    by.code()
 }

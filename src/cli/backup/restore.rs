@@ -105,7 +105,7 @@ fn run(parsed: &Parsed) -> Result<u8, Error> {
     let mut progress = Progress::new(parsed.has("quiet"));
     let unpacked = Unpacked::of(&from, &places, &folder, &mut progress, &interrupt);
     if interrupt.came() {
-        return Ok(super::interrupted());
+        return Ok(super::interrupted(&interrupt));
     }
     let mut unpacked = unpacked?;
     drop(progress);
