@@ -77,6 +77,8 @@ const WORKERS: usize = 16;
 
 /// What a broker needs to start.
 pub struct Config {
+    /// A socket that listens already; `host` and `port` do not count then.
+    pub listener: Option<TcpListener>,
     /// Name or address to listen on; flag or variable, else the team file's, else `127.0.0.1`.
     pub host: Option<String>,
     /// Port to listen on, 0 for any; flag or variable, else the team file's, else 8717.
@@ -207,14 +209,19 @@ impl Broker {
         let hub = Arc::new(Hub::default());
         let team = Arc::new(LiveTeam::open(&config.config_path, hub.clone(), log.clone())?);
         let file = team.current();
-        let host = config.host.or_else(|| file.host.clone()).unwrap_or_else(|| "127.0.0.1".to_string());
-        let port = config.port.or(file.port).unwrap_or(8717);
-        let listener = TcpListener::bind((host.as_str(), port)).map_err(|error| Error::Listen {
-            host: host.clone(),
-            port,
-            error,
-        })?;
-        let address = listener.local_addr().map_err(system("learn the address"))?;
+        let (listener, host) = match config.listener {
+            Some(listener) => (listener, None),
+            None => {
+                let host =
+                    config.host.or_else(|| file.host.clone()).unwrap_or_else(|| "127.0.0.1".to_string());
+                let port = config.port.or(file.port).unwrap_or(8717);
+                let bound = TcpListener::bind((host.as_str(), port));
+                let failed = |error| Error::Listen { host: host.clone(), port, error };
+                (bound.map_err(failed)?, Some(host))
+            }
+        };
+        let address = listener.local_addr().map_err(system("learn the address of the socket"))?;
+        let host = host.unwrap_or_else(|| address.ip().to_string());
         let certificate = LiveCertificate::open(&team, config.self_signed, &host, address, log.clone());
         let certificate = certificate.map_err(Error::Tls)?;
         let activity = ActivityWriter::start(&config.activity_db, hub.clone(), team.clone(), log.clone())?;

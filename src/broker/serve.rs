@@ -9,6 +9,7 @@ use signal_hook::iterator::Signals;
 
 use super::{Broker, Config, Error, Limits, Log, WORKERS};
 use crate::sys::limits;
+use crate::sys::socket::listening_stdin;
 
 /// File descriptors that are not clients': private socket, databases, log, listener.
 const RESERVED: u64 = 64 + 4 * WORKERS as u64;
@@ -66,6 +67,7 @@ pub fn serve(options: ServeOptions) -> Result<(), Error> {
     let log = Log::stderr();
     let activity_db = options.activity_db();
     let broker = Broker::start(Config {
+        listener: listening_stdin(),
         host: options.host,
         port: options.port,
         config_path: options.config_path,

@@ -12,6 +12,7 @@ pub mod log;
 pub mod paths;
 pub mod process;
 pub mod random;
+pub mod socket;
 pub mod thread;
 pub mod umask;
 pub mod user;

@@ -129,6 +129,7 @@ fn a_start_that_fails_says_why_and_leaves_no_thread() {
     let mut rig = Rig::new();
     let try_start = |port, config| {
         let started = Broker::start(Config {
+            listener: None,
             host: None,
             port: Some(port),
             config_path: config,

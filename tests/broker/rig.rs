@@ -103,6 +103,7 @@ impl Rig {
 
     pub fn start(&mut self) {
         let broker = Broker::start(Config {
+            listener: None,
             host: None,
             port: Some(0),
             config_path: self.config(),

@@ -1,10 +1,13 @@
 //! `ac7 service` before service managers that write down what they are asked.
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use ac7::identity::{SetupOptions, setup};
 use ac7::sys::clock::now_ms;
 use ac7::sys::random;
 use rustix::process::{Pid, Signal, kill_process};
@@ -131,7 +134,11 @@ fn a_user_s_service_is_installed_driven_and_removed() {
     assert!(host.run(&["uninstall", "--user"], "").status.success());
     assert_eq!(
         host.noted(),
-        ["systemctl --user disable --now ac7.service", "systemctl --user daemon-reload"]
+        [
+            "systemctl --user disable --now ac7.socket",
+            "systemctl --user disable --now ac7.service",
+            "systemctl --user daemon-reload"
+        ]
     );
     assert!(!unit.exists());
     assert_eq!(host.run(&["start", "--user", "--system"], "").status.code(), Some(2));
@@ -355,4 +362,55 @@ fn sessions_and_the_service_are_followed_at_once() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
     let journalctl = fs::read_to_string(&pid).unwrap();
     assert!(!Path::new("/proc").join(journalctl.trim()).exists(), "it follows on");
+}
+
+#[test]
+fn a_socket_that_is_handed_over_outlives_the_broker() {
+    let home = support::ac7!();
+    setup(&SetupOptions {
+        path: home.join("home/ac7.json"),
+        team: "T".into(),
+        directive: None,
+        context: None,
+        member: "ann".into(),
+        title: None,
+    })
+    .unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    for round in 0..2 {
+        // Who connects while no broker runs waits instead of being refused.
+        let mut early = TcpStream::connect(address).unwrap();
+        write!(early, "GET /healthz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+        // A port that is not to be had: it does not count.
+        let mut serve = home.ac7(["serve", "--host", "192.0.2.1", "--port", "1"]);
+        let handed = Stdio::from(OwnedFd::from(listener.try_clone().unwrap()));
+        let mut serve = serve.stdin(handed).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(serve.stderr.take().unwrap()).lines().map(Result::unwrap);
+        assert_eq!(lines.next(), Some(format!("ac7 serve: listening on http://{address}")));
+        let drain = std::thread::spawn(move || lines.for_each(drop));
+        let mut answer = String::new();
+        early.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "round {round}: {answer}");
+        kill_process(Pid::from_child(&serve), Signal::TERM).unwrap();
+        assert_eq!(serve.wait().unwrap().code(), Some(0));
+        drain.join().unwrap();
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_service_with_a_socket_of_systemd_is_installed() {
+    let host = Host::new();
+    let units = host.home.join(".config/systemd/user");
+    let (socket, drop_in) = (units.join("ac7.socket"), units.join("ac7.service.d/socket.conf"));
+    let bad = host.run(&["install", "--user", "--listen", "8717"], "");
+    assert_eq!((bad.status.code(), units.exists()), (Some(2), false), "{}", said(&bad));
+    assert!(host.run(&["install", "--user", "--listen", "[::1]:8443"], "").status.success());
+    assert!(fs::read_to_string(&socket).unwrap().contains("\nListenStream=[::1]:8443\n"));
+    assert!(fs::read_to_string(&drop_in).unwrap().contains("\nStandardInput=socket\n"));
+    let noted = host.noted();
+    assert_eq!(noted.last().map(String::as_str), Some("systemctl --user enable ac7.socket"), "{noted:?}");
+    assert!(host.run(&["uninstall", "--user"], "").status.success());
+    assert!(!socket.exists() && !drop_in.exists());
 }

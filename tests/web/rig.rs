@@ -44,6 +44,7 @@ impl Team {
         };
         TeamFile::update(&options.path, set).unwrap();
         let broker = Broker::start(Config {
+            listener: None,
             host: None,
             port: Some(0),
             config_path: options.path,

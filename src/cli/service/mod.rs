@@ -61,11 +61,12 @@ const BASE: Verb = Verb {
 pub const INSTALL: Verb = Verb {
     name: "service install",
     summary: "Make the broker a service of this machine or user",
+    flags: &[WHOSE, &[Flag::value("listen", "ADDRESS", "Let systemd listen there and hand the socket over")]],
     examples: &[
         ("ac7 service install --dry-run", "the unit and the commands"),
-        ("sudo ac7 service install", "a hardened service of the machine"),
+        ("sudo ac7 service install --listen 10.0.0.5:443", "a hardened service of the machine"),
     ],
-    run: |parsed| all(parsed, INSTALL.name, |plan| Ok(plan.install(&program(INSTALL.name)?))),
+    run: install,
     ..BASE
 };
 
@@ -279,6 +280,21 @@ fn command(verb: &'static str, words: &[String], dry: bool) -> Result<u8, Error>
             Err(Error::Failed { verb, what: format!("{program}: {e}"), fix })
         }
     }
+}
+
+fn install(parsed: &Parsed) -> Result<u8, Error> {
+    let verb = INSTALL.name;
+    let why = "it is no address with a port, as 127.0.0.1:8717 or [::]:443";
+    let listen = parsed.read("listen", why, |text| text.parse().ok())?;
+    all(parsed, verb, |plan| match (listen, plan.manager) {
+        (None, _) => Ok(plan.install(&program(verb)?)),
+        (Some(listen), Manager::Systemd) => Ok(plan.install_with_socket(&program(verb)?, listen)),
+        (Some(_), Manager::Launchd) => Err(Error::Refused {
+            verb,
+            why: "launchd hands over no socket".to_string(),
+            fix: "--port of ac7 serve",
+        }),
+    })
 }
 
 fn act(parsed: &Parsed, verb: &'static str, action: &str) -> Result<u8, Error> {

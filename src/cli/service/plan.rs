@@ -1,4 +1,5 @@
 //! What each action means to systemd and to launchd: files and command lines, as data.
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// The unit's name.
@@ -6,6 +7,9 @@ pub const UNIT: &str = "ac7.service";
 const LABEL: &str = "org.ac7.broker";
 
 const SYSTEM: &str = include_str!("ac7.service");
+const SOCKET_UNIT: &str = "ac7.socket";
+const SOCKET: &str = include_str!("ac7.socket");
+const SOCKET_DROP_IN: &str = include_str!("ac7-socket.conf");
 const USER: &str = include_str!("ac7-user.service");
 const RUN: &str = include_str!("ac7-run@.service");
 const LAUNCHD: &str = include_str!("org.ac7.broker.plist");
@@ -132,6 +136,19 @@ impl Plan {
         }
     }
 
+    /// The same, with a socket that systemd listens on and hands over.
+    #[must_use]
+    pub fn install_with_socket(&self, ac7: &Path, listen: SocketAddr) -> Vec<Step> {
+        let content = SOCKET.replace("@LISTEN@", &listen.to_string());
+        let mut steps = vec![
+            Step::Write { path: self.folder().join(SOCKET_UNIT), content, private: false },
+            Step::Write { path: self.drop_in("socket"), content: SOCKET_DROP_IN.to_string(), private: false },
+        ];
+        steps.extend(self.install(ac7));
+        steps.push(Step::Run(self.systemctl(&["enable", SOCKET_UNIT])));
+        steps
+    }
+
     /// Stop it and forget it; what the broker has stays.
     #[must_use]
     pub fn uninstall(&self) -> Vec<Step> {
@@ -141,9 +158,12 @@ impl Plan {
                     Scope::System => &[UNIT],
                     Scope::User { .. } => &[UNIT, "ac7-run@.service"],
                 };
-                let mut steps = vec![Step::Try(self.systemctl(&["disable", "--now", UNIT]))];
+                // The socket first, which would start the service again.
+                let stop = |unit| Step::Try(self.systemctl(&["disable", "--now", unit]));
+                let mut steps =
+                    vec![stop(SOCKET_UNIT), stop(UNIT), Step::Remove(self.folder().join(SOCKET_UNIT))];
                 steps.extend(names.iter().map(|name| Step::Remove(self.folder().join(name))));
-                steps.push(Step::Remove(self.drop_in()));
+                steps.extend(["env", "socket"].map(|what| Step::Remove(self.drop_in(what))));
                 steps.push(Step::Run(self.systemctl(&["daemon-reload"])));
                 steps
             }
@@ -212,8 +232,8 @@ impl Plan {
         words.into_iter().map(str::to_string).collect()
     }
 
-    fn drop_in(&self) -> PathBuf {
-        self.folder().join(format!("{UNIT}.d/env.conf"))
+    fn drop_in(&self, what: &str) -> PathBuf {
+        self.folder().join(format!("{UNIT}.d/{what}.conf"))
     }
 
     /// Give the service a variable; `known` is what the file of variables has so far.
@@ -230,7 +250,7 @@ impl Plan {
         let mut steps = vec![Step::Write { path: self.variables(), content, private: true }];
         if self.manager == Manager::Systemd {
             let content = format!("[Service]\nEnvironmentFile=-{}\n", self.variables().display());
-            steps.push(Step::Write { path: self.drop_in(), content, private: false });
+            steps.push(Step::Write { path: self.drop_in("env"), content, private: false });
             steps.push(Step::Run(self.systemctl(&["daemon-reload"])));
         }
         steps
@@ -316,8 +336,21 @@ mod tests {
         }
         assert_eq!(
             told(&plan(systemd, false).uninstall()).join("; "),
-            "try systemctl disable --now ac7.service; remove /etc/systemd/system/ac7.service; \
-             remove /etc/systemd/system/ac7.service.d/env.conf; systemctl daemon-reload"
+            "try systemctl disable --now ac7.socket; try systemctl disable --now ac7.service; \
+             remove /etc/systemd/system/ac7.socket; remove /etc/systemd/system/ac7.service; \
+             remove /etc/systemd/system/ac7.service.d/env.conf; \
+             remove /etc/systemd/system/ac7.service.d/socket.conf; systemctl daemon-reload"
+        );
+        let listen = "[::1]:443".parse().unwrap();
+        let steps = plan(systemd, true).install_with_socket(Path::new("/opt/ac7"), listen);
+        assert!(
+            matches!(&steps[0], Step::Write { content, .. } if content.contains("\nListenStream=[::1]:443\n"))
+        );
+        assert_eq!(
+            told(&steps).join("; "),
+            "write /h/.config/systemd/user/ac7.socket; write /h/.config/systemd/user/ac7.service.d/socket.conf; \
+             write /h/.config/systemd/user/ac7.service; write /h/.config/systemd/user/ac7-run@.service; \
+             systemctl --user daemon-reload; systemctl --user enable ac7.service; systemctl --user enable ac7.socket"
         );
     }
 
