@@ -59,6 +59,7 @@ impl ActivityWriter {
     /// The database cannot be opened, or there is no thread to be had.
     pub fn start(path: &Path, hub: Arc<Hub>, team: Arc<LiveTeam>, log: Log) -> Result<ActivityWriter, Error> {
         let store = Store::open(path)?;
+        log.upgrade(store.upgrade());
         let (jobs, waiting) = sync_channel(QUEUE);
         let committed = Arc::new(AtomicI64::new(0));
         let writer = Writer { store, hub, team, log, committed: committed.clone() };

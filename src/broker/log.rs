@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Map, Value, json};
 
+use crate::store::Upgrade;
 use crate::sys::clock::now_ms;
 
 /// Where log lines go; clones write to the same place.
@@ -37,5 +38,12 @@ impl Log {
         // The one lock that is held for I/O: lines of several threads must not run into each other.
         let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = out.write_all(text.as_bytes());
+    }
+
+    /// Say that a database was brought up to date, if it was, and where it is as it was before.
+    pub fn upgrade(&self, upgrade: Option<&Upgrade>) {
+        let Some(Upgrade { path, from, to, copy }) = upgrade else { return };
+        let (path, copy) = (path.display().to_string(), copy.display().to_string());
+        self.line("database upgraded", &json!({"database": path, "from": from, "to": to, "copy": copy}));
     }
 }

@@ -226,6 +226,7 @@ impl Broker {
         let certificate = certificate.map_err(Error::Tls)?;
         let activity = ActivityWriter::start(&config.activity_db, hub.clone(), team.clone(), log.clone())?;
         let main = Arc::new(Store::open(&config.db)?);
+        log.upgrade(main.upgrade());
         let counters = Arc::new(Counters::new());
         let presence = Arc::new(Presence::default());
         let files = Arc::new(Files::open(main.clone(), &config.db)?);

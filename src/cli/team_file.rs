@@ -1,6 +1,6 @@
 //! What the verbs that change the team share: where its files are, and how failures are told.
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::error::Error;
 use super::flags::{Flag, Parsed};
@@ -31,6 +31,14 @@ fn main_db(parsed: &Parsed, env: Environment) -> Result<PathBuf, PathBuf> {
     if path.exists() { Ok(path) } else { Err(path) }
 }
 
+fn open(path: &Path, verb: &'static str) -> Result<Store, Error> {
+    let store = Store::open(path).map_err(|e| Error::failed(verb, e))?;
+    if let Some(upgrade) = store.upgrade() {
+        terminal::say(format_args!("ac7 {verb}: {upgrade}"));
+    }
+    Ok(store)
+}
+
 /// The member that `--member` names.
 pub fn member(parsed: &Parsed, verb: &'static str) -> Result<String, Error> {
     parsed.text("member")?.ok_or(Error::MissingOption { verb, option: "member", called: "NAME" })
@@ -44,7 +52,10 @@ pub fn with_main<T>(
     work: impl FnOnce(&Store) -> Result<T, crate::store::Error>,
 ) -> Result<Option<T>, Error> {
     match main_db(parsed, env) {
-        Ok(path) => Store::open(&path).and_then(|s| work(&s)).map(Some).map_err(|e| Error::failed(verb, e)),
+        Ok(path) => {
+            let failed = |e| Error::failed(verb, e);
+            open(&path, verb).and_then(|store| work(&store).map(Some).map_err(failed))
+        }
         Err(path) => {
             let path = terminal::path(&path);
             terminal::say(format_args!(
@@ -58,7 +69,10 @@ pub fn with_main<T>(
 /// When each token was last used, by id; nothing where there is no main database.
 pub fn uses(parsed: &Parsed, env: Environment, verb: &'static str) -> Result<HashMap<String, u64>, Error> {
     match main_db(parsed, env) {
-        Ok(path) => Store::open(&path).and_then(|s| s.token_uses()).map_err(|e| Error::failed(verb, e)),
+        Ok(path) => {
+            let failed = |e| Error::failed(verb, e);
+            open(&path, verb).and_then(|store| store.token_uses().map_err(failed))
+        }
         Err(_) => Ok(HashMap::new()),
     }
 }

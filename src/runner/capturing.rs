@@ -154,7 +154,7 @@ impl Capturing {
             ),
         };
         log.line("sink closed", &[("stored", json!(report.stored)), ("dropped", json!(report.dropped))]);
-        let mut notes = Vec::new();
+        let mut notes: Vec<String> = report.upgrade.iter().map(ToString::to_string).collect();
         if let Some(place) = fallback {
             notes.push(format!("$TMPDIR cannot be written; certificates were kept in {}", place.display()));
         }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::{Encoded, Place, Report, Sink};
 use crate::store::activity::{Batch, Parser, Store, Upload};
-use crate::store::{Error, Stop};
+use crate::store::{Error, Stop, Upgrade};
 use crate::sys::clock;
 use crate::sys::thread::{self, Joinable};
 
@@ -53,6 +53,7 @@ struct State {
     stored: u64,
     dropped: u64,
     reason: Option<String>,
+    upgrade: Option<Upgrade>,
 }
 
 impl Shared {
@@ -141,6 +142,7 @@ impl Sink for LocalSink {
             dropped: state.dropped,
             reason: state.reason.take().filter(|_| state.dropped > 0),
             place: Some(Place::Database(mem::take(&mut self.place))),
+            upgrade: state.upgrade.take(),
         }
     }
 }
@@ -263,7 +265,11 @@ impl Writer {
     fn try_append(&mut self, batch: &Batch) -> Result<(), Error> {
         let store = match &mut self.store {
             Some(store) => store,
-            None => self.store.insert(Store::open_unless(&self.path, &self.stop)?),
+            None => {
+                let store = Store::open_unless(&self.path, &self.stop)?;
+                self.shared.lock().upgrade = store.upgrade().cloned();
+                self.store.insert(store)
+            }
         };
         store.append(&[Upload { member: &self.member, batch, key: None }], clock::now_ms()).map(drop)
     }

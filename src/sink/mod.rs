@@ -14,6 +14,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::store::Upgrade;
+
 /// An event as the JSON text that is stored or sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoded {
@@ -64,4 +66,6 @@ pub struct Report {
     pub reason: Option<String>,
     /// Where the others are.
     pub place: Option<Place>,
+    /// What was done to that first, if it is a database of an older version.
+    pub upgrade: Option<Upgrade>,
 }

@@ -1,4 +1,5 @@
 //! Opening a database file: who may read it, whose it is, how old it is.
+use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::ops::ControlFlow;
@@ -27,6 +28,27 @@ pub(super) struct Kind {
     pub application_id: i64,
     /// The n-th brings a file of version n to n + 1; `PRAGMA user_version` counts them.
     pub migrations: &'static [&'static str],
+}
+
+/// That a file of an older version was brought up to this one's schema.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upgrade {
+    pub path: PathBuf,
+    pub from: i64,
+    pub to: i64,
+    /// The file as it was before.
+    pub copy: PathBuf,
+}
+
+impl fmt::Display for Upgrade {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (path, copy) = (self.path.display(), self.copy.display());
+        write!(
+            f,
+            "the database has schema {} now: {path}; with schema {} it is kept: {copy}",
+            self.to, self.from
+        )
+    }
 }
 
 impl Kind {
@@ -58,8 +80,13 @@ impl Kind {
         Ok(found)
     }
 
-    /// A connection for writing. A missing file is made, readable by its owner alone, and so is a missing directory.
-    pub(super) fn open_writer(&self, path: &Path, stop: &Stop) -> Result<Connection, Error> {
+    /// A connection for writing, and whether the file was brought up to date for it. A missing file is made, readable by
+    /// its owner alone, and so is a missing directory.
+    pub(super) fn open_writer(
+        &self,
+        path: &Path,
+        stop: &Stop,
+    ) -> Result<(Connection, Option<Upgrade>), Error> {
         let io = |e: io::Error| match e.kind() {
             ErrorKind::ReadOnlyFilesystem => Error::ReadOnly { path: path.to_path_buf() },
             ErrorKind::StorageFull => Error::Full { path: path.to_path_buf() },
@@ -81,21 +108,21 @@ impl Kind {
         }
     }
 
-    fn try_open_writer(&self, path: &Path, stop: &Stop) -> Result<Connection, Error> {
+    fn try_open_writer(&self, path: &Path, stop: &Stop) -> Result<(Connection, Option<Upgrade>), Error> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut conn = Connection::open_with_flags(path, flags).map_err(|e| self.fault(path, e))?;
         wait_unless(&mut conn, stop.clone()).map_err(|e| self.fault(path, e))?;
         let found = self.version(&conn, path)?;
-        if (1..self.known()).contains(&found) {
-            self.keep_copy(path, found)?;
-        }
+        let copy = if (1..self.known()).contains(&found) { self.keep_copy(path, found)? } else { None };
         self.set_up(&mut conn, found < self.known()).map_err(|e| self.fault(path, e))?;
-        Ok(conn)
+        let upgrade =
+            copy.map(|copy| Upgrade { path: path.to_path_buf(), from: found, to: self.known(), copy });
+        Ok((conn, upgrade))
     }
 
     /// Keep the file as the older version has it, as `<file>.v<schema>` beside it: whoever goes back to that version
-    /// needs it. One that was kept before is replaced.
-    fn keep_copy(&self, path: &Path, found: i64) -> Result<(), Error> {
+    /// needs it. One that was kept before is replaced. Gives the copy's path, if one was made.
+    fn keep_copy(&self, path: &Path, found: i64) -> Result<Option<PathBuf>, Error> {
         let mut name = path.as_os_str().to_os_string();
         name.push(format!(".v{found}"));
         let kept = PathBuf::from(name);
@@ -103,11 +130,12 @@ impl Kind {
         let moment = Snapshot::take(self, path)?;
         if moment.version() != found {
             // Another program was faster.
-            return Ok(());
+            return Ok(None);
         }
         let fresh = file::Replacement::begin(&kept).map_err(failed)?;
         moment.copy(fresh.path(), |_, _| ControlFlow::Continue(()))?;
-        fresh.commit().map_err(failed)
+        fresh.commit().map_err(failed)?;
+        Ok(Some(kept))
     }
 
     fn set_up(&self, conn: &mut Connection, outdated: bool) -> rusqlite::Result<()> {

@@ -19,7 +19,7 @@ use std::path::Path;
 
 pub use check::check_structure;
 pub use error::Error;
-pub use file::Stop;
+pub use file::{Stop, Upgrade};
 pub use snapshot::{Snapshot, is_in_use};
 
 /// What a database and what was written last take of the disk; 0 for what is not there.

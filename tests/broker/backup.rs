@@ -13,7 +13,7 @@ use ac7::store::activity::{Query, Reader};
 use rusqlite::Connection;
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::rig::{Rig, upload, wait_for};
 
@@ -225,6 +225,10 @@ fn an_upgrade_keeps_a_copy_and_a_newer_file_is_refused() {
     rig.stop();
     let kept = rig.folder.join("ac7.db.v4");
     assert_eq!(mode(&kept), 0o600);
+    let told = rig.log.events("database upgraded");
+    let [told] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((&told["from"], &told["to"]), (&json!(4), &json!(5)));
+    assert_eq!((told["database"].as_str(), told["copy"].as_str()), (main.to_str(), kept.to_str()));
     let version = |path: &Path| {
         let conn = Connection::open(path).unwrap();
         let version: i64 = conn.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
@@ -234,7 +238,17 @@ fn an_upgrade_keeps_a_copy_and_a_newer_file_is_refused() {
     };
     assert_eq!((version(&kept), version(&main)), ((4, 7), (5, 7)));
 
+    // A verb that comes before the broker does the same, and says so once.
     let place = Place(rig.folder.clone());
+    fs::copy(&kept, &main).unwrap();
+    fs::remove_file(&kept).unwrap();
+    let roster = || String::from_utf8(place.run(&["roster"]).stderr).unwrap();
+    let (first, second) = (roster(), roster());
+    let says =
+        format!("ac7 roster: the database has schema 5 now: {}; with schema 4 it is kept: ", main.display());
+    assert_eq!((first, second), (format!("{says}{}\n", kept.display()), String::new()));
+    assert_eq!((version(&kept), version(&main)), ((4, 7), (5, 7)));
+
     let newer = |path: &Path| {
         let conn = Connection::open(path).unwrap();
         conn.pragma_update(None, "user_version", 99).unwrap();

@@ -143,7 +143,7 @@ mod tests {
             tunnelled: [("github.com".to_string(), tunnelled)].into(),
             ..Totals::default()
         };
-        let report = Report { stored: 37, dropped: 2, reason: Some("why".into()), place: None };
+        let report = Report { stored: 37, dropped: 2, reason: Some("why".into()), ..Report::default() };
         let captured = Captured { totals, report, connections: 9, notes: Vec::new() };
         let want = "\
 ### ac7: 14 model calls in 2 m 03 s

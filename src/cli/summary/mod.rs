@@ -229,6 +229,7 @@ mod tests {
             dropped: 2,
             reason: Some("the broker did not answer for 41 s".into()),
             place: Some(Place::Broker("https://b.example".into())),
+            upgrade: None,
         };
         let outcome = outcome(totals, report, 9);
         let want = [

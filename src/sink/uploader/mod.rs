@@ -116,7 +116,8 @@ impl Uploader {
         if let Some(thread) = self.thread.take().filter(|_| ended) {
             thread.join();
         }
-        Report { stored, dropped, reason, place: Some(Place::Broker(self.client.url().to_string())) }
+        let place = Some(Place::Broker(self.client.url().to_string()));
+        Report { stored, dropped, reason, place, upgrade: None }
     }
 }
 

@@ -10,7 +10,7 @@ use super::facts::integer;
 use super::schema::KIND;
 use super::walk::List;
 use crate::store::error::{Error, Fault};
-use crate::store::file::Stop;
+use crate::store::file::{Stop, Upgrade};
 use crate::store::pack::Packer;
 use crate::store::recent::Recent;
 
@@ -34,6 +34,7 @@ pub struct Store {
     pub(super) path: PathBuf,
     memory: Memory,
     swept_at: u64,
+    upgrade: Option<Upgrade>,
 }
 
 /// Ids that need not be looked up. Valid while nothing was pruned and no transaction was rolled back.
@@ -79,14 +80,20 @@ impl Store {
     /// # Errors
     /// As [`Store::open`].
     pub fn open_unless(path: &Path, stop: &Stop) -> Result<Store, Error> {
-        let conn = KIND.open_writer(path, stop)?;
+        let (conn, upgrade) = KIND.open_writer(path, stop)?;
         let memory = Memory {
             blocks: Recent::new(REMEMBERED),
             nodes: Recent::new(REMEMBERED),
             packer: Packer::new(),
             prunes: 0,
         };
-        Ok(Store { conn, path: path.to_path_buf(), memory, swept_at: 0 })
+        Ok(Store { conn, path: path.to_path_buf(), memory, swept_at: 0, upgrade })
+    }
+
+    /// What was done when it was opened, if an older version had written it.
+    #[must_use]
+    pub fn upgrade(&self) -> Option<&Upgrade> {
+        self.upgrade.as_ref()
     }
 
     /// Append uploads in one transaction: all of them are on the disk when this returns, or none.

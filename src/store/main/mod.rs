@@ -34,7 +34,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::error::{Error, Fault};
-use super::file::Stop;
+use super::file::{Stop, Upgrade};
 use super::files;
 use super::snapshot::Snapshot;
 use schema::KIND;
@@ -45,6 +45,12 @@ pub struct Store {
     path: PathBuf,
     /// Connections nobody uses now. There are never more than there were users at the same time.
     idle: Mutex<Vec<Connection>>,
+    upgrade: Option<Upgrade>,
+}
+
+/// A connection, and whether the file was brought up to date for it.
+fn connect(path: &Path) -> Result<(Connection, Option<Upgrade>), Error> {
+    KIND.open_writer(path, &(Arc::new(|| false) as Stop))
 }
 
 impl Store {
@@ -54,20 +60,20 @@ impl Store {
     /// # Errors
     /// See [`Error`]. Waits up to 5 s for another program's lock.
     pub fn open(path: &Path) -> Result<Store, Error> {
-        let store = Store { path: path.to_path_buf(), idle: Mutex::default() };
-        let first = store.connect()?;
-        store.give_back(first);
-        Ok(store)
+        let (first, upgrade) = connect(path)?;
+        Ok(Store { path: path.to_path_buf(), idle: Mutex::new(vec![first]), upgrade })
+    }
+
+    /// What was done when it was opened, if an older version had written it.
+    #[must_use]
+    pub fn upgrade(&self) -> Option<&Upgrade> {
+        self.upgrade.as_ref()
     }
 
     /// Bytes of the database's files.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         super::bytes(&self.path)
-    }
-
-    fn connect(&self) -> Result<Connection, Error> {
-        KIND.open_writer(&self.path, &(Arc::new(|| false) as Stop))
     }
 
     fn give_back(&self, conn: Connection) {
@@ -80,7 +86,7 @@ impl Store {
         work: impl FnOnce(&mut Connection) -> Result<T, Fault>,
     ) -> Result<T, Error> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut conn = idle.map_or_else(|| self.connect(), Ok)?;
+        let mut conn = idle.map_or_else(|| connect(&self.path).map(|(conn, _)| conn), Ok)?;
         let result = work(&mut conn).map_err(|fault| fault.at(&self.path))?;
         self.give_back(conn);
         Ok(result)
