@@ -40,7 +40,12 @@ pub const CREATE: Verb = Verb {
     group: Group::Team,
     summary: "Add a member and print the token",
     operands: Operands::One("NAME"),
-    flags: &[&[Flag::value("title", "TEXT", "The role").or("member")], TRAITS, team_file::CONFIG],
+    flags: &[
+        &[Flag::value("title", "TEXT", "The role").or("member")],
+        TRAITS,
+        team_file::CONFIG,
+        team_file::DB,
+    ],
     examples: &[
         ("ac7 member create bob", "a member who may do what everybody may"),
         ("ac7 member create cat --title lead --permission operator", "one who leads"),
@@ -136,6 +141,12 @@ fn create(parsed: &Parsed) -> Result<u8, Error> {
         "permissions": parsed.all("permission")?,
     });
     let new = NewMember::from_json(&given).map_err(|e| Error::failed(verb, e))?;
+    let (file, _) = TeamFile::load(&path).map_err(team_file::failed(verb))?;
+    // A team that was just set up has no database yet: that is nothing to speak of.
+    if file.member(&name).is_none() && !team_file::is_new(parsed, &environment) {
+        // Whoever had this name before may have been deleted where the database was not at hand.
+        team_file::with_main(parsed, &environment, verb, |store| store.forget(&name))?;
+    }
     let token = TeamFile::update(&path, |file| file.add_member(new, None, now_ms()))
         .map_err(team_file::failed(verb))?;
     terminal::say(format_args!("ac7 {verb}: {name} is a member; this token is shown once"));

@@ -44,6 +44,13 @@ pub fn member(parsed: &Parsed, verb: &'static str) -> Result<String, Error> {
     parsed.text("member")?.ok_or(Error::MissingOption { verb, option: "member", called: "NAME" })
 }
 
+/// Whether all has its usual place, and no broker has been there yet.
+pub fn is_new(parsed: &Parsed, env: Environment) -> bool {
+    let named = ["config-path", "db"].into_iter().any(|option| parsed.path(option).is_some());
+    let named = named || ["AC7_CONFIG_PATH", "AC7_DB_PATH"].into_iter().any(|name| env(name).is_some());
+    !named && main_db(parsed, env).is_err()
+}
+
 /// Work on the main database. Where there is none, that is said, and what a broker with another one knows goes on.
 pub fn with_main<T>(
     parsed: &Parsed,

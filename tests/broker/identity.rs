@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use support::totp::code;
 
 use crate::corpus;
-use crate::rig::{Reply, Rig};
+use crate::rig::{Reply, Rig, wait_for};
 
 #[test]
 fn the_corpora_are_right() {
@@ -420,4 +420,56 @@ fn a_change_on_the_disk_ends_sessions_of_who_is_gone() {
     crate::rig::wait_for("the right", || permissions() == json!(["activity.read"]));
     change(&|file| file.remove_member("bob"));
     crate::rig::wait_for("the end", || rig.call_with("GET", "/session", "", "", &mine).status == 401);
+}
+
+#[test]
+fn who_gets_a_former_member_s_name_gets_nothing_else_of_theirs() {
+    let mut rig = Rig::new();
+    let mut bob = rig.bob.clone();
+    let done = |rig: &Rig, method, path: &str, token: &str, body: &Value| {
+        let reply = rig.ask(method, path, token, body);
+        assert!(reply.status < 300, "{method} {path}: {}", reply.error());
+        reply.json()
+    };
+    // What bob has of each kind.
+    let has = |rig: &Rig, bob: &str| {
+        let count = |path: &str, list: &str| {
+            let reply = rig.call("GET", path, bob, "");
+            assert_eq!(reply.status, 200, "{path}: {}", reply.error());
+            reply.json()[list].as_array().unwrap().len()
+        };
+        [("/history", "messages"), ("/objectives", "objectives"), ("/fs/ls?path=/bob", "entries")]
+            .map(|(path, list)| count(path, list))
+    };
+    for running in [true, false] {
+        done(&rig, "POST", "/push", &rig.ann, &json!({"to": "bob", "body": "for your eyes alone"}));
+        let objective = json!({"title": "t", "outcome": "o", "assignee": "ann", "watchers": ["bob"]});
+        done(&rig, "POST", "/objectives", &rig.ann, &objective);
+        assert_eq!(rig.call("POST", "/fs/write?path=/bob/a.txt&mime=text/plain", &bob, "x").status, 200);
+        assert!(has(&rig, &bob).iter().all(|n| *n > 0), "{:?}", has(&rig, &bob));
+        if !running {
+            rig.stop();
+        }
+        let nowhere = rig.folder.join("nowhere.db");
+        let member = |words: &[&str], db: &std::path::Path| {
+            let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ac7"));
+            command.arg("member").args(words).arg("--config-path").arg(rig.config()).arg("--db").arg(db);
+            let out = command.output().unwrap();
+            let said = String::from_utf8_lossy(&out.stderr).into_owned();
+            assert!(out.status.success(), "{words:?}: {said}");
+            (String::from_utf8(out.stdout).unwrap().trim().to_string(), said)
+        };
+        // Removed where the database was not at hand: it still has all of that.
+        let (_, said) = member(&["delete", "bob", "--yes"], &nowhere);
+        assert!(said.contains("there is no database at "), "{said}");
+        let (token, said) = member(&["create", "bob"], &rig.folder.join("ac7.db"));
+        assert_eq!(said, "ac7 member create: bob is a member; this token is shown once\n");
+        if !running {
+            rig.start();
+        }
+        wait_for("the new token", || rig.call("GET", "/briefing", &token, "").status == 200);
+        assert_eq!(rig.call("GET", "/briefing", &bob, "").status, 401);
+        assert_eq!(has(&rig, &token), [0, 0, 0]);
+        bob = token;
+    }
 }
