@@ -198,7 +198,7 @@ pub fn routes() -> impl Iterator<Item = (&'static str, &'static str)> {
 pub fn is_bulk(target: &str) -> bool {
     let path = path_of(target);
     path.contains('%')
-        || matches!(path, "/usage" | "/history" | "/fs/ls" | "/fs/shared" | "/fs/write")
+        || matches!(path, "/usage" | "/history" | "/objectives" | "/fs/ls" | "/fs/shared" | "/fs/write")
         || (["/members/", "/objectives/"].iter().any(|base| path.starts_with(base))
             && path.split('/').nth(3) == Some("activity"))
         || path.starts_with("/fs/read/")
@@ -314,7 +314,7 @@ mod tests {
     use super::{is_bulk, matches};
 
     #[test]
-    fn only_activity_and_files_may_take_their_time() {
+    fn only_activity_files_and_long_lists_may_take_their_time() {
         for (target, want) in [
             ("/members/ann/activity", true),
             ("/members/ann/activity?limit=1", true),
@@ -328,6 +328,8 @@ mod tests {
             ("/fs/ls?path=/fs/read/", true),
             ("/fs/stat?path=/fs/read/", false),
             ("/history?limit=500", true),
+            ("/objectives", true),
+            ("/objectives/o", false),
             ("/members/ann/activit%79", true),
             ("/briefing?x=%20", false),
             ("/briefing", false),

@@ -46,6 +46,7 @@ pub const LIST: Verb = verb(
         &[
             Flag::value("assignee", "NAME", "Only this member's"),
             Flag::value("status", "STATUS", "Only active, blocked, done or cancelled ones"),
+            Flag::value("limit", "N", "Only the newest N, 500 at most"),
         ],
         JSON,
         broker::ACCESS,
@@ -252,8 +253,10 @@ fn list(parsed: &Parsed) -> Result<u8, Error> {
     let verb = LIST.name;
     let known = |text: &str| Status::from_name(text).map(|_| text.to_string());
     let status = parsed.read("status", "it is not active, blocked, done or cancelled", known)?;
+    let number = |text: &str| text.parse::<u16>().ok().filter(|n| *n <= 500).map(|n| n.to_string());
+    let limit = parsed.read("limit", "it is not a number up to 500", number)?;
     let mut query = Vec::new();
-    for (name, value) in [("assignee", parsed.text("assignee")?), ("status", status)] {
+    for (name, value) in [("assignee", parsed.text("assignee")?), ("status", status), ("limit", limit)] {
         query.extend(value.map(|value| format!("{name}={}", segment(&value))));
     }
     let answer = ask(parsed, verb, "GET", &format!("?{}", query.join("&")), None)?;

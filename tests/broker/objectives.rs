@@ -193,6 +193,7 @@ fn what_breaks_a_rule_is_refused_with_its_place() {
         ("POST", path("/watchers"), json!({"add": ["zed"]}), "add[0]"),
         ("POST", path("/discuss"), json!({"body": "x".repeat(16385)}), "body"),
         ("GET", "/objectives?status=open".to_string(), Value::Null, "status"),
+        ("GET", "/objectives?before=nope".to_string(), Value::Null, "before"),
     ] {
         let reply = team.ask("ann", method, &path, &body);
         assert_eq!(reply.status, 400, "{method} {path}");
@@ -320,6 +321,14 @@ fn lists_have_what_one_takes_part_in() {
         ("dan", "?assignee=dan", vec![]),
         ("eve", "", vec![]),
         ("max", "?status=active", vec![]),
+        // Pages, for those who ask for them.
+        ("ann", "?limit=3", vec![o, d, a]),
+        ("ann", &format!("?limit=3&before={a}"), vec![b]),
+        ("ann", &format!("?before={o}&status=done"), vec![d]),
+        ("dan", &format!("?limit=1&before={o}"), vec![d]),
+        ("ann", "?limit=0", vec![]),
+        ("ann", "?limit=abc", vec![o, d, a, b]),
+        ("ann", "?limit=99999", vec![o, d, a, b]),
     ] {
         assert_eq!(list(who, query), want.into_iter().cloned().collect::<Vec<_>>(), "{who} {query}");
     }
@@ -382,6 +391,23 @@ fn what_a_deleted_member_was_asked_stays_asked_of_its_name() {
         team.ask("eve", "POST", &format!("/objectives/{id}/complete"), &json!({"result": "R"})).status,
         200
     );
+}
+
+#[test]
+fn a_long_list_comes_in_pieces_and_whole() {
+    let team = Team::new();
+    let body = "x".repeat(4096);
+    // More than one piece, with texts that have to be escaped.
+    let ids: Vec<Value> = (0..100)
+        .map(|n| {
+            let new = json!({"title": format!("{n}"), "outcome": "\"\n", "assignee": "bob", "body": body});
+            team.ask("cat", "POST", "/objectives", &new).json()["id"].clone()
+        })
+        .collect();
+    let reply = team.ask("ann", "GET", "/objectives", &Value::Null);
+    let found: Vec<Value> =
+        reply.json()["objectives"].as_array().unwrap().iter().rev().map(|o| o["id"].clone()).collect();
+    assert!(reply.body.len() > 256 << 10 && found == ids, "{} of 100", found.len());
 }
 
 #[test]

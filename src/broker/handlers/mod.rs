@@ -8,6 +8,7 @@ pub mod enroll;
 pub mod files;
 pub mod health;
 pub mod history;
+mod listing;
 pub mod members;
 pub mod objectives;
 pub mod pages;

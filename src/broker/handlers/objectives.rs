@@ -2,7 +2,7 @@
 //! is decided while nobody else can change it.
 use serde_json::{Value, json};
 
-use super::{files, object};
+use super::{files, listing, object};
 use crate::activity::Invalid;
 use crate::broker::call::{Answer, Failure};
 use crate::broker::fanout::announce;
@@ -13,7 +13,11 @@ use crate::sys::clock::now_ms;
 use crate::team::lifecycle::transition;
 use crate::team::{Action, NewObjective, Objective, Status, discussion};
 
-/// `GET`: all for those who manage members; for the others those in which they take part.
+/// What one page has at most, where pages are asked for.
+const MOST_OF_PAGE: usize = 500;
+
+/// `GET`: all for those who manage members; for the others those in which they take part. Newest first, and the whole
+/// list, as clients expect it; `limit` and `before`, an objective's id, give a part of it.
 pub fn list(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
     let (query, caller) = (&at.call.query, at.caller);
     let status = query.get("status").map(|name| {
@@ -29,8 +33,16 @@ pub fn list(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
     }
     let involving = (!manages).then_some(name);
     let wanted = Wanted { involving, assignee, status: status.transpose()? };
-    let objectives: Value = at.service.main.objectives(wanted)?.iter().map(Objective::to_json).collect();
-    Ok(Answer::json(200, &json!({"objectives": objectives})))
+    let main = &at.service.main;
+    let rows = main.objective_rows(wanted, query.get("before"))?;
+    let mut rows = rows.ok_or_else(|| {
+        let message = "is not the id of an objective".to_string();
+        Failure::invalid(Invalid { path: "before".to_string(), message })
+    })?;
+    rows.truncate(query.limit(usize::MAX, MOST_OF_PAGE));
+    let each: listing::Each =
+        |main, rows, give| main.each_objective(rows, |objective| give(objective.to_json()));
+    Ok(listing::answer(main.clone(), "objectives", rows, each)?)
 }
 
 /// `POST`: ask something of somebody.

@@ -7,7 +7,6 @@ use crate::broker::query::Query as Given;
 use crate::broker::router::{Authorized, Service};
 use crate::identity::Permission;
 use crate::store::activity::{Query, Span};
-use crate::store::main::Wanted;
 use crate::team::tenures;
 use crate::usage::{By, Prices, Report};
 
@@ -35,10 +34,7 @@ pub fn get(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
     };
     let ids: Vec<String> = match objective {
         Some(id) => vec![id.to_string()],
-        None if by == By::Objective => {
-            let all = Wanted { involving: None, assignee: None, status: None };
-            at.service.main.objectives(all)?.into_iter().map(|objective| objective.id).collect()
-        }
+        None if by == By::Objective => at.service.main.objective_ids()?,
         None => Vec::new(),
     };
     let settings = at.service.team.settings();

@@ -9,6 +9,8 @@ use crate::mcp::stamp;
 /// Open objectives in a tool's description, and what is shown of an outcome.
 const MOST_IN_DIGEST: usize = 20;
 const MOST_OF_OUTCOME: usize = 400;
+/// Objectives in a list: an agent has to read all that it is given.
+const MOST_IN_LIST: usize = 200;
 
 /// The open objectives for a tool's description; "" where there are none.
 pub fn digest(open: &[Value]) -> String {
@@ -43,7 +45,12 @@ pub fn all(call: &Call<'_>) -> Outcome {
         .get("status")
         .map_or_else(|| "/objectives".to_string(), |s| format!("/objectives?status={s}"));
     let objectives = call.get(&path)?;
-    let lines: Vec<_> = list(&objectives, "objectives").iter().map(line).collect();
+    let objectives = list(&objectives, "objectives");
+    let mut lines: Vec<_> = objectives.iter().take(MOST_IN_LIST).map(line).collect();
+    if objectives.len() > MOST_IN_LIST {
+        let more = objectives.len() - MOST_IN_LIST;
+        lines.push(format!("and {more} older ones: give a status to see fewer"));
+    }
     Ok(or(&lines, "there are no objectives"))
 }
 

@@ -1,4 +1,6 @@
 //! Objectives: a change, its events and the messages about them are one transaction.
+use std::ops::ControlFlow;
+
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use serde_json::Value;
 
@@ -145,14 +147,54 @@ impl Store {
         })
     }
 
-    /// The objectives that are wanted, newest first.
+    /// The rows of the objectives that are wanted, newest first; only those made before the one with the id `before`.
+    /// `None`: there is none with this id.
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn objectives(&self, wanted: Wanted<'_>) -> Result<Vec<Objective>, Error> {
+    pub fn objective_rows(
+        &self,
+        wanted: Wanted<'_>,
+        before: Option<&str>,
+    ) -> Result<Option<Vec<i64>>, Error> {
+        self.with(|conn| {
+            let Some(before) = before.map_or(Ok(Some(i64::MAX)), |id| row_of(conn, id))? else {
+                return Ok(None);
+            };
+            let mut rows = wanted.rows(conn)?;
+            rows.retain(|row| *row < before);
+            Ok(Some(rows))
+        })
+    }
+
+    /// The objectives of these rows, in this order, until `each` has enough.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn each_objective(
+        &self,
+        rows: &[i64],
+        mut each: impl FnMut(Objective) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
         self.with(|conn| {
             let tx = conn.transaction()?;
-            wanted.list(&tx)
+            for row in rows {
+                if each(read(&tx, *row)?).is_break() {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// The ids of all objectives, newest first.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn objective_ids(&self) -> Result<Vec<String>, Error> {
+        self.with(|conn| {
+            let mut select = conn.prepare("SELECT uid FROM objective ORDER BY id DESC")?;
+            Ok(select.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
         })
     }
 
@@ -190,10 +232,13 @@ impl Store {
 
 impl Wanted<'_> {
     fn list(&self, conn: &Connection) -> Result<Vec<Objective>, Fault> {
+        self.rows(conn)?.into_iter().map(|row| read(conn, row)).collect()
+    }
+
+    fn rows(&self, conn: &Connection) -> rusqlite::Result<Vec<i64>> {
         let mut select = conn.prepare(self.sql())?;
         let values = params![self.involving, self.assignee, self.status.map(Status::name)];
-        let rows = select.query_map(values, |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
-        rows.into_iter().map(|row| read(conn, row)).collect()
+        select.query_map(values, |row| row.get(0))?.collect()
     }
 
     /// The query with the parameters involving, assignee, status. Each has an index to begin with.
@@ -264,9 +309,11 @@ fn set_watchers(tx: &Transaction<'_>, row: i64, old: &[String], new: &[String]) 
 }
 
 fn find(conn: &Connection, id: &str) -> Result<Option<(i64, Objective)>, Fault> {
-    let mut select = conn.prepare("SELECT id FROM objective WHERE uid = ?")?;
-    let row: Option<i64> = select.query_row([id], |row| row.get(0)).optional()?;
-    row.map(|row| Ok((row, read(conn, row)?))).transpose()
+    row_of(conn, id)?.map(|row| Ok((row, read(conn, row)?))).transpose()
+}
+
+fn row_of(conn: &Connection, id: &str) -> rusqlite::Result<Option<i64>> {
+    conn.prepare("SELECT id FROM objective WHERE uid = ?")?.query_row([id], |row| row.get(0)).optional()
 }
 
 fn read(conn: &Connection, row: i64) -> Result<Objective, Fault> {
