@@ -314,16 +314,48 @@ fn guessing_ends_soon() {
     assert_eq!(later(&login(&rig, &right)), 429, "even the right one");
     session(&rig, "ann", &anns);
     for i in 0..10 {
-        let body = if i % 2 == 0 { json!({"code": bad}) } else { json!({"code": bad, "member": "zed"}) };
+        // What can be no name counts as none.
+        let body = if i % 2 == 0 { json!({"code": bad}) } else { json!({"code": bad, "member": "z d"}) };
         assert_eq!(login(&rig, &body).status, 401);
     }
     assert_eq!(later(&login(&rig, &json!({"code": code(&anns, step() + 1)}))), 429);
-    assert_eq!(later(&login(&rig, &json!({"code": bad, "member": "zoe"}))), 429);
+    assert_eq!(later(&login(&rig, &json!({"code": bad, "member": "z\u{e9}d"}))), 429);
     let named = login(&rig, &json!({"member": "ann", "code": code(&anns, step() + 1)}));
     assert_eq!(named.status, 200, "who says who they are is not locked out with the rest");
 
     let fresh = enroll(&rig, "bob", &rig.bob);
     session(&rig, "bob", &fresh);
+}
+
+#[test]
+fn guessing_tells_nothing_about_names() {
+    let rig = Rig::new();
+    let secret = enroll(&rig, "bob", &rig.bob);
+    let bad = wrong(&[&secret]);
+    // With a code, without one, and nobody.
+    let rounds = |rig: &Rig| {
+        let [bob, ann, zed] = ["bob", "ann", "zed"].map(|name| {
+            let tries = (0..7).map(|_| login(rig, &json!({"member": name, "code": bad})));
+            let told = tries.map(|reply| {
+                let mut names: Vec<String> = reply.headers.0.iter().map(|(name, _)| name.clone()).collect();
+                names.sort();
+                // But for the seconds.
+                let text = reply.error().replace(|c: char| c.is_ascii_digit(), "");
+                (reply.status, text, names)
+            });
+            told.collect::<Vec<_>>()
+        });
+        assert_eq!(bob, zed);
+        assert_eq!(ann, zed);
+        zed.iter().map(|(status, ..)| *status).collect::<Vec<_>>()
+    };
+    assert_eq!(rounds(&rig), [401, 401, 401, 401, 401, 429, 429]);
+    rusqlite::Connection::open(rig.folder.join("ac7.db"))
+        .unwrap()
+        .execute("DELETE FROM totp_failure", [])
+        .unwrap();
+    fs::remove_file(rig.folder.join("ac7.json.kek")).unwrap();
+    assert_eq!(rounds(&rig), [500, 500, 500, 500, 500, 429, 429]);
 }
 
 #[test]

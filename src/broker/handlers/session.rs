@@ -6,12 +6,12 @@ use crate::activity::Reader;
 use crate::broker::auth::{Credential, begin_session, no_cookie, same_origin};
 use crate::broker::call::{Answer, Call, Failure};
 use crate::broker::router::{Authorized, Service};
-use crate::identity::{Error, Member, TeamFile, is_code};
+use crate::identity::{Error, Member, TeamFile, is_code, valid_name};
 use crate::store::main::{Attempt, Tries};
 use crate::sys::clock::now_ms;
 
-/// `POST /session/totp`: a code for a session. Without a name every member's secret is tried, always all of them, so
-/// that the time it takes tells nothing.
+/// `POST /session/totp`: a code for a session. Every member's secret is tried, always all of them, with a name and
+/// without: neither the time it takes nor the answer tells whether there is a member of that name.
 pub fn login(service: &Service, call: &Call, body: &[u8]) -> Result<Answer, Failure> {
     same_origin(call)?;
     let value = object(body)?;
@@ -23,14 +23,8 @@ pub fn login(service: &Service, call: &Call, body: &[u8]) -> Result<Answer, Fail
     let code = code.str().map_err(Failure::invalid)?;
     let named = at.field("member").optional(|r| r.str()).map_err(Failure::invalid)?;
     let (now, team) = (now_ms(), service.team.current());
-    let among: Vec<&Member> = match named {
-        Some(name) => team.member(name).into_iter().collect(),
-        None => team.members.iter().collect(),
-    };
-    let tries = match named.and_then(|name| team.member(name)) {
-        Some(member) => Tries::Of(&member.name),
-        None => Tries::Unnamed,
-    };
+    // What no member can be called is as good as no name.
+    let tries = named.filter(|name| valid_name(name)).map_or(Tries::Unnamed, Tries::Of);
     let attempt = match service.main.begin_attempt(tries, now)? {
         Attempt::Counted(attempt) => attempt,
         Attempt::Later(ms) => {
@@ -38,10 +32,15 @@ pub fn login(service: &Service, call: &Call, body: &[u8]) -> Result<Answer, Fail
         }
     };
     let (mut found, mut broken): (Vec<(&Member, u64)>, Option<Error>) = (Vec::new(), None);
-    for member in among {
+    for member in &team.members {
+        let is_meant = named.is_none_or(|name| name == member.name);
         match member.totp_secret(&service.editor.kek) {
-            Ok(secret) => found.extend(secret.and_then(|s| s.step_of(code, now)).map(|step| (member, step))),
-            Err(error) => broken = Some(error),
+            Ok(secret) => {
+                let step = secret.and_then(|secret| secret.step_of(code, now));
+                found.extend(step.filter(|_| is_meant).map(|step| (member, step)));
+            }
+            Err(error) if is_meant || broken.is_none() => broken = Some(error),
+            Err(_) => {}
         }
     }
     // Two who have the same code at the same time: nobody can know who of them this is.

@@ -13,7 +13,7 @@ pub(super) const KIND: Kind = Kind {
 /// - `session`: cookies that count; `seen` is coarse, `expires` moves with it.
 /// - `token`: when a token of the team file was last used.
 /// - `totp`: the last step of which a code was accepted; earlier ones and this one no longer are.
-/// - `totp_failure`: codes that were wrong; `member` is null where none was named, or one that is not there.
+/// - `totp_failure`: codes that were wrong; `member` is the name that was said, of a member or not, or null.
 /// - `enrolment`: devices that asked for a token. `sealed` is the token from its approval until it was fetched,
 ///   encrypted; `polled` and `polls` say when and how often it was asked for.
 const V1: &str = "

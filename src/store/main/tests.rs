@@ -105,6 +105,17 @@ fn too_many_failures_close_the_door_for_a_while() {
     assert_eq!(store.begin_attempt(Tries::Unnamed, start).unwrap(), Attempt::Later(15 * MINUTE));
     store.sweep(start + 15 * MINUTE, &[]).unwrap();
     assert!(counted(Tries::Unnamed, start), "swept");
+
+    // Made-up names fill no disk: once there are too many, all names have to wait until the first ones are forgotten.
+    let (_temp, store) = Temp::new();
+    let counted = |tries, at| matches!(store.begin_attempt(tries, at).unwrap(), Attempt::Counted(_));
+    assert!(counted(Tries::Of("ann"), start));
+    let fill = "WITH RECURSIVE n (i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 50000)
+                INSERT INTO totp_failure (member, at) SELECT 'x' || i, ? FROM n";
+    store.with(|conn| Ok(conn.execute(fill, [integer(start + MINUTE)])?)).unwrap();
+    let full = store.begin_attempt(Tries::Of("bob"), start + 2 * MINUTE).unwrap();
+    assert_eq!(full, Attempt::Later(13 * MINUTE));
+    assert!(counted(Tries::Of("bob"), start + 16 * MINUTE));
 }
 
 #[test]
@@ -175,6 +186,8 @@ fn the_queries_use_their_indices() {
         "DELETE FROM session WHERE expires <= 1",
         "SELECT at FROM totp_failure WHERE member IS 'a' AND at > 1 AND at <= 2 ORDER BY at DESC LIMIT 1 OFFSET 4",
         "DELETE FROM totp_failure WHERE at <= 1",
+        "SELECT 1 FROM totp_failure WHERE at > 1 LIMIT 1 OFFSET 49999",
+        "SELECT min(at) FROM totp_failure WHERE at > 1",
         "DELETE FROM totp_failure WHERE id = 1 OR member = 'a'",
         "DELETE FROM totp WHERE member = 'a'",
         "UPDATE session SET seen = 1, expires = 2 WHERE hash = x'00'",

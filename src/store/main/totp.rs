@@ -7,13 +7,15 @@ use crate::store::error::Error;
 
 /// How long a failure counts, ms.
 const WINDOW_MS: u64 = 15 * 60 * 1000;
+/// Failures that are kept, all together: strangers may make up names.
+const MOST: u32 = 50_000;
 
 /// Whose failures are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tries<'a> {
-    /// Those of one member: 5 in 15 minutes.
+    /// Those with one name, whether there is a member of that name or not: 5 in 15 minutes.
     Of(&'a str),
-    /// Those that named nobody who is there: 10 in 15 minutes, all together.
+    /// Those without a name: 10 in 15 minutes, all together.
     Unnamed,
 }
 
@@ -27,7 +29,8 @@ pub enum Attempt {
 }
 
 impl Store {
-    /// Begin an attempt: it is counted before the code is looked at, so that many at the same time win nothing.
+    /// Begin an attempt: it is counted before the code is looked at, so that many at the same time win nothing. While as
+    /// many failures are kept as may be, there is none for any name.
     ///
     /// # Errors
     /// See [`Error`].
@@ -42,7 +45,11 @@ impl Store {
                        ORDER BY at DESC LIMIT 1 OFFSET ?";
             let since = integer(now_ms.saturating_sub(WINDOW_MS));
             let values = params![member, since, integer(now_ms), limit - 1];
-            let found: Option<u64> = tx.query_row(sql, values, |row| uint(row, 0)).optional()?;
+            let mut found: Option<u64> = tx.query_row(sql, values, |row| uint(row, 0)).optional()?;
+            if found.is_none() && is_full(tx, since)? {
+                let sql = "SELECT min(at) FROM totp_failure WHERE at > ?";
+                found = Some(tx.query_row(sql, [since], |row| uint(row, 0))?);
+            }
             if let Some(at) = found {
                 return Ok(Attempt::Later((at + WINDOW_MS).saturating_sub(now_ms).max(1)));
             }
@@ -86,6 +93,12 @@ impl Store {
     pub fn forget_totp(&self, member: &str) -> Result<(), Error> {
         self.write(|tx| forget(tx, member))
     }
+}
+
+/// Whether as many failures since a time are kept as may be.
+fn is_full(tx: &Transaction<'_>, since: i64) -> rusqlite::Result<bool> {
+    let sql = "SELECT 1 FROM totp_failure WHERE at > ? LIMIT 1 OFFSET ?";
+    tx.prepare(sql)?.exists(params![since, MOST - 1])
 }
 
 pub(super) fn forget(tx: &Transaction<'_>, member: &str) -> rusqlite::Result<()> {
