@@ -21,6 +21,7 @@ mod log;
 mod presence;
 mod prompt;
 mod query;
+mod quota;
 mod retention;
 mod router;
 mod serve;
@@ -249,6 +250,7 @@ impl Broker {
             certificate: certificate.clone(),
             presence: presence.clone(),
             webpush,
+            quota: quota::Quota::new(config.limits.said),
             hub: hub.clone(),
             counters: counters.clone(),
             activity,

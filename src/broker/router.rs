@@ -15,6 +15,7 @@ use super::handlers::{
 use super::hub::Hub;
 use super::live::LiveTeam;
 use super::presence::Presence;
+use super::quota::Quota;
 use super::uploads::Uploads;
 use super::uses::Uses;
 use super::webpush;
@@ -35,6 +36,7 @@ pub struct Service {
     pub certificate: Option<Arc<LiveCertificate>>,
     pub presence: Arc<Presence>,
     pub webpush: webpush::Sender,
+    pub quota: Quota,
     /// Wakes streams.
     pub hub: Arc<Hub>,
     pub counters: Arc<Counters>,
@@ -52,6 +54,18 @@ pub struct Authorized<'a> {
     pub body: Vec<u8>,
     /// What stands where the pattern has `:name`, in order.
     pub params: Vec<&'a str>,
+}
+
+impl Authorized<'_> {
+    /// Count what the caller says against their share of the disk.
+    ///
+    /// # Errors
+    /// 429.
+    pub fn say(&self) -> Result<(), Failure> {
+        let what = "you have said as much as a member may within a day";
+        let said = self.service.quota.take(&self.caller.member().name, self.body.len(), now_ms());
+        said.map_err(|ms| Failure::TooMany { what, seconds: ms.div_ceil(1000) })
+    }
 }
 
 enum Handler {

@@ -223,3 +223,18 @@ fn an_archived_channel_keeps_what_was_said_and_frees_its_name() {
     assert_eq!(slugs(), ["ops", "dev", "general"], "newest first");
     assert_eq!(team.history("cat", ""), ["before"]);
 }
+
+#[test]
+fn a_member_makes_so_many_channels_and_no_more() {
+    let rig = Rig::new();
+    let make =
+        |n: usize| rig.call("POST", "/channels", &rig.bob, &json!({"slug": format!("c{n}")}).to_string());
+    for n in 0..100 {
+        assert_eq!(make(n).status, 201, "{n}");
+    }
+    let refused = make(100);
+    let why = "you have made 100 channels, which is the most: archive one first";
+    assert_eq!((refused.status, refused.error().as_str()), (507, why));
+    assert_eq!(rig.call("DELETE", "/channels/c0", &rig.bob, "").status, 200);
+    assert_eq!(make(100).status, 201);
+}

@@ -392,3 +392,28 @@ fn a_message_is_as_deep_as_all_can_read() {
     // Whoever reads it finds it within other things.
     assert_eq!(bodies(&rig.get("/history")), ["x"]);
 }
+
+#[test]
+fn nobody_says_more_than_a_days_share() {
+    let rig = Rig::with(Limits { said: 16 << 10, ..Limits::default() });
+    let body = json!({"to": "bob", "body": "x".repeat(3 << 10)});
+    for _ in 0..3 {
+        sent(&rig, &rig.ann, &body);
+    }
+    let objective = json!({"title": "t", "outcome": "o", "assignee": "bob", "body": "x".repeat(4000)});
+    for (path, body) in [
+        ("/push", &body),
+        ("/objectives", &objective),
+        ("/channels", &json!({"slug": "a", "more": "x".repeat(4000)})),
+    ] {
+        let reply = rig.call("POST", path, &rig.ann, &body.to_string());
+        let wait: u64 = reply.headers.get("retry-after").unwrap().parse().unwrap();
+        assert_eq!((reply.status, (1..=24 * 3600).contains(&wait)), (429, true), "{path} {wait}");
+        let said = format!("you have said as much as a member may within a day: wait {wait} s");
+        assert_eq!(reply.error(), said, "{path}");
+    }
+    assert_eq!(bodies(&rig.get("/history")).len(), 3);
+    // Others may, and whoever reads says nothing.
+    sent(&rig, &rig.bob, &json!({"to": "ann", "body": "x"}));
+    assert_eq!(rig.get("/briefing").status, 200);
+}

@@ -34,6 +34,8 @@ pub struct Limits {
     pub all_bodies: usize,
     /// Bytes of all files that are coming in: on the disk, not in memory.
     pub all_uploads: usize,
+    /// Bytes of the messages, objectives and channels of one member within a day.
+    pub said: usize,
 }
 
 impl Default for Limits {
@@ -53,6 +55,7 @@ impl Default for Limits {
             strangers_bodies: 8 << 20,
             all_bodies: 64 << 20,
             all_uploads: 512 << 20,
+            said: 64 << 20,
         }
     }
 }

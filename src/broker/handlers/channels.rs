@@ -21,6 +21,7 @@ pub fn list(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
 /// `POST`: a new one, of which the caller is the admin.
 pub fn create(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
     let slug = read_slug(&object(&at.body)?).map_err(Failure::invalid)?;
+    at.say()?;
     let made = at.service.main.create_channel(&slug, &at.caller.member().name, now_ms())?;
     Ok(Answer::json(201, &made.map_err(|no| refused(&slug, no))?.to_json()))
 }
@@ -93,6 +94,10 @@ fn refused(slug: &str, no: NoChange) -> Failure {
             Failure::Forbidden(format!("everybody is in the channel {GENERAL}, and it stays as it is"))
         }
         NoChange::Taken => Failure::Conflict(format!("there is a channel {slug} already")),
+        NoChange::TooMany { most, own } => {
+            let whose = if own { "you have made" } else { "there are" };
+            Failure::NoRoom(format!("{whose} {most} channels, which is the most: archive one first"))
+        }
         NoChange::Archived => Failure::Gone("the channel is archived".to_string()),
         NoChange::NotAllowed => {
             let name = Permission::MembersManage.name();

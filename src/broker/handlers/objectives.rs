@@ -53,6 +53,7 @@ pub fn create(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
     known(team, "assignee", &new.assignee)?;
     all_known(team, "watchers", &new.watchers)?;
     files::attach(at, &mut new.attachments)?;
+    at.say()?;
     let originator = &at.caller.member().name;
     let changed = at.service.main.create_objective(new, originator, &managers(team), now_ms())?;
     Ok(told(at, &changed))
@@ -116,6 +117,7 @@ pub fn discuss(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
         takes_part(at, objective, "discussing an objective in which one takes no part")?;
         let mut post = discussion(&object(&at.body)?).map_err(Failure::invalid)?;
         files::attach(at, &mut post.attachments)?;
+        at.say()?;
         Ok::<_, Failure>(post)
     })?;
     let sent = sent.ok_or_else(|| no_such(id))??;
@@ -137,6 +139,7 @@ fn change(
         // A request without a body says nothing beyond its path.
         let body = if at.body.is_empty() { json!({}) } else { object(&at.body)? };
         let action = read(&body).map_err(Failure::invalid)?;
+        at.say()?;
         match &action {
             Action::Reassign { to, .. } => known(team, "to", to)?,
             Action::Watch { add, .. } => all_known(team, "add", add)?,

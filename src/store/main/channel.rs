@@ -8,6 +8,10 @@ use crate::store::error::{Error, Fault};
 use crate::sys::random;
 use crate::team::{Channel, ChannelMember, ChannelRole, ChannelSummary, GENERAL};
 
+/// Channels that are not archived, of all members and of one who makes them.
+const MOST: i64 = 1000;
+const MOST_OF_ONE: i64 = 100;
+
 /// Why nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoChange {
@@ -17,6 +21,11 @@ pub enum NoChange {
     General,
     /// Another channel has this name.
     Taken,
+    /// There are as many as may be, or as the one who asks may make.
+    TooMany {
+        most: i64,
+        own: bool,
+    },
     Archived,
     /// The one who asks may not.
     NotAllowed,
@@ -84,6 +93,14 @@ impl Store {
         self.write_or(|tx| {
             if let Err(no) = free(tx, slug, None)? {
                 return Ok(Err(no));
+            }
+            let counted: (i64, i64) =
+                tx.prepare(sql::COUNT_OPEN)?.query_row([creator], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            if counted.1 >= MOST_OF_ONE {
+                return Ok(Err(NoChange::TooMany { most: MOST_OF_ONE, own: true }));
+            }
+            if counted.0 >= MOST {
+                return Ok(Err(NoChange::TooMany { most: MOST, own: false }));
             }
             let channel = Channel {
                 id: random::uuid(),
@@ -246,6 +263,7 @@ pub(super) mod sql {
     pub const ARCHIVED_BY_SLUG: &str = "SELECT id, uid, slug, creator, created, archived FROM channel
                                         WHERE slug = ? ORDER BY archived DESC LIMIT 1";
     pub const ROLE: &str = "SELECT role FROM channel_member WHERE channel = ? AND member = ?";
+    pub const COUNT_OPEN: &str = "SELECT count(*), coalesce(sum(creator = ?), 0) FROM channel INDEXED BY channel_open WHERE archived IS NULL";
     pub const COUNT: &str = "SELECT count(*) FROM channel_member WHERE channel = ?";
 }
 

@@ -135,3 +135,22 @@ fn the_queries_of_the_team_plane_use_their_indices() {
         assert!(!plan.iter().any(|line| line.contains("SCAN objective")), "{plan:?}");
     }
 }
+
+#[test]
+fn channels_have_an_end() {
+    let (_temp, store) = Temp::new();
+    let make = |slug: &str, creator: &str| store.create_channel(slug, creator, 1).unwrap().map(drop);
+    for n in 0..100 {
+        make(&format!("a{n}"), "ann").unwrap();
+    }
+    assert_eq!(make("b", "ann"), Err(NoChange::TooMany { most: 100, own: true }));
+    assert_eq!(make("a7", "ann"), Err(NoChange::Taken));
+    // Those of others, and the first one.
+    let fill = "WITH RECURSIVE n (i) AS (VALUES (101) UNION ALL SELECT i + 1 FROM n WHERE i < 999)
+                INSERT INTO channel (uid, slug, creator, created) SELECT 'u' || i, 'x' || i, 'x' || i, 1 FROM n";
+    store.with(|conn| Ok(conn.execute(fill, [])?)).unwrap();
+    assert_eq!(make("b", "bob"), Err(NoChange::TooMany { most: 1000, own: false }));
+    let by = Changer { name: "ann", manages: false };
+    store.archive_channel("a0", by, 2).unwrap().unwrap();
+    make("b", "bob").unwrap();
+}
