@@ -80,7 +80,8 @@ fn members_are_listed_and_written_to() {
     let other = message_id(&second);
     assert_eq!(second, format!("broadcast delivered: live=0 targets=2 msg={other}"));
     let recent = bob.call("recent", &json!({}));
-    let want = format!("ann to bob, warning (msg {id})\nt\nhello\nbob to all, info (msg {other})\nto all");
+    let want =
+        format!("ann to bob, warning (msg {id})\n  t\n  hello\nbob to all, info (msg {other})\n  to all");
     assert_eq!(without_times(&recent), want);
     assert_eq!(*bob.seen.0.lock().unwrap(), [other, id]);
     assert_eq!(without_times(&bob.call("recent", &json!({"with": "ann", "limit": "1"}))).lines().count(), 3);
@@ -139,7 +140,10 @@ fn files_are_written_read_moved_and_attached() {
     assert_eq!(carl.call("fs_shared", &json!({})), "- /bob/d/c.bin (3 bytes, image/png)");
     assert_eq!(carl.call("fs_read", &json!({"path": "/bob/d/c.bin"})), code);
     let recent = without_times(&carl.call("recent", &json!({})));
-    assert_eq!(recent, format!("bob to carl, info (msg {})\nsee\nattached: /bob/d/c.bin", message_id(&sent)));
+    assert_eq!(
+        recent,
+        format!("bob to carl, info (msg {})\n  see\nattached: /bob/d/c.bin", message_id(&sent))
+    );
     let attach = |path: &str| json!({"to": "carl", "body": "see", "attachments": path});
     assert_eq!(bob.refused("send", &attach("/bob/d")), "send: attachments: /bob/d is a directory");
     assert!(bob.refused("send", &attach("/bob/nothing")).starts_with("broker error 404: "));

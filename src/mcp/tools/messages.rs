@@ -121,7 +121,8 @@ fn shown(message: &Value) -> String {
     let mut out = format!("[{at}] {from} to {to}, {} (msg {})", text(message, "level"), text(message, "id"));
     for part in ["title", "body"] {
         if let Some(text) = message[part].as_str() {
-            out.push_str(&format!("\n{text}"));
+            // Further in than our own lines: else a body could hold what looks like the next message.
+            text.lines().for_each(|line| out.push_str(&format!("\n  {line}")));
         }
     }
     for attachment in list(message, "attachments") {
