@@ -447,6 +447,8 @@ fn whoever_is_sent_a_file_may_read_it() {
 
     assert_eq!(rig.call("POST", "/fs/mv", &rig.bob, r#"{"from":"/bob/a.txt","to":"/bob/d/b"}"#).status, 200);
     assert_eq!((stat("/bob/a.txt"), stat("/bob/d/b")), (403, 200));
+    assert_eq!(rig.put(&rig.bob, "/bob/d/b", "&collide=overwrite", "hello again").status, 200);
+    assert_eq!(rig.text(&cat, "/bob/d/b"), "hello again", "what is overwritten is the same file");
     assert_eq!(rig.call("DELETE", "/fs/rm?path=/bob/d/b", &rig.bob, "").status, 204);
     rig.put(&rig.bob, "/bob/d/b", "", "another");
     assert_eq!(stat("/bob/d/b"), 403, "a later file of the same name is another one");

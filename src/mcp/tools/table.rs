@@ -190,7 +190,7 @@ pub const TOOLS: &[Tool] = &[
             Field::optional(
                 "collide",
                 Kind::Choice(&["error", "suffix", "overwrite"]),
-                "What to do if there is a file already (error if absent)",
+                "What to do if there is a file already (error if absent); those it was sent to read what overwrites it",
             ),
         ],
         files::write,

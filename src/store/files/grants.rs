@@ -1,6 +1,6 @@
 //! Who may read a file of another member: whoever may see a message or an objective that it is attached to. The
-//! attachment holds on to the file, wherever that is moved, and lets go of it when it is removed: what is put in its
-//! place is another file.
+//! attachment holds on to the file, wherever that is moved and whatever its owner overwrites it with, so that those who
+//! have a draft read what it becomes. It lets go of the file when that is removed: what is put in its place is another.
 use rusqlite::{Connection, params};
 
 use super::entries::{self, Entry};
