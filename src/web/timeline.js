@@ -76,12 +76,12 @@ export const timeline = ({source, member, objective, still, params, go, empty}) 
   const close = () => { shown = null; detail.hidden = true; detail.replaceChildren(); main.classList.remove('open'); params.delete('row'); go(Object.fromEntries(params), true); list.node.focus(); };
 
   let results = new Map();
-  const layout = fresh => {
+  const layout = () => {
     const seen = [...rows, ...others.filter(r => withOthers || r.event.entry?.note)];
     const all = turns(seen);
     results = all[0]?.results || results;
     const items = rail(all, folded);
-    list.set(items, fresh);
+    list.set(items);
     body.classList.toggle('none', !items.length);
     if (!loading) say(items.length);
   };
