@@ -40,7 +40,7 @@ const converse = (messages, all, later) => {
       case 'tool_use': {
         const done = results.get(b.id);
         if (done) shown.add(b.id);
-        return [use(b), done ? result(done) : later?.has(b.id) ? el('p', {class: 'dim'}, `${later.get(b.id).error ? '✗' : '✓'} `, later.get(b.id).text, ' (whole in the next call)') : null];
+        return [use(b), done ? result(done) : later?.has(b.id) ? el('p', {class: 'dim'}, `${later.get(b.id).error ? '✗' : '✓'} `, line(later.get(b.id).text, 120), ' (whole in the next call)') : null];
       }
       case 'tool_result':
         if (shown.has(b.toolUseId)) return null;

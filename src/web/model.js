@@ -4,24 +4,27 @@ import {line} from './text.js';
 // A row's facts: what the list, the chart and the totals need of it; made once.
 export const facts = row => row.facts ??= row.event.kind === 'llm_exchange' ? callFacts(row) : otherFacts(row);
 
+// Every kind has the same fields: objects of one shape are quick to make and to read.
 const common = (row, kind) => {
-  const {event} = row, entry = event.entry || {};
-  return {row, id: row.id, kind, member: row.memberName, at: entry.startedAt ?? event.ts, end: entry.endedAt ?? event.ts,
-    host: entry.host, session: entry.session?.id ?? '', steps: [], results: [], tools: [], failed: false};
+  const {event} = row, entry = event.entry || {}, {request, response, session} = entry;
+  return {row, id: row.id, kind, member: row.memberName, at: entry.startedAt ?? event.ts, end: entry.endedAt ?? event.ts, ms: event.duration,
+    host: entry.host, session: session?.id ?? '', agent: session?.agentId, parent: session?.parentAgentId, model: request?.model, served: entry.servedModel,
+    status: response?.status ?? entry.status, stop: response?.stopReason, tunnel: entry.tunnel, note: entry.note, cut: entry.truncated, failed: false, why: '',
+    use: null, ttft: null, rate: null, cost: null, brief: event.brief, name: '', text: '', ask: '', told: '', steps: [], results: [], tools: []};
 };
 
 const otherFacts = row => {
   const {event} = row, entry = event.entry;
   if (!entry) {
     const ends = {runner_shutdown: 'put down: the session ended'}[event.result] ?? line(event.result, 20);
-    return {...common(row, 'mark'), name: `Objective ${event.kind === 'objective_close' ? ends : 'taken up'}`, text: event.objectiveId};
+    return Object.assign(common(row, 'mark'), {name: `Objective ${event.kind === 'objective_close' ? ends : 'taken up'}`, text: event.objectiveId});
   }
-  const {tunnel, note} = entry;
-  const base = {...common(row, note ? 'note' : 'http'), tunnel, note, ms: event.duration, status: entry.status,
-    failed: !!note || entry.status >= 400 || (!tunnel && entry.status == null)};
-  if (note) return {...base, name: line((entry.url || '').replace('ac7:', ''), 40), text: `${note.count} ${note.reason}`};
+  const {tunnel, note} = entry, f = common(row, note ? 'note' : 'http');
+  f.failed = !!note || entry.status >= 400 || (!tunnel && entry.status == null);
   const place = (entry.url || '').replace(/^\w+:\/\//, '').replace(/[?#].*/, '');
-  return {...base, name: tunnel ? 'Tunnel' : line(entry.method, 20), text: place.startsWith('/') ? entry.host + place : place};
+  f.name = note ? line((entry.url || '').replace('ac7:', ''), 40) : tunnel ? 'Tunnel' : entry.method;
+  f.text = note ? `${note.count} ${note.reason}` : place.startsWith('/') ? entry.host + place : place;
+  return f;
 };
 
 // Tokens under one meaning: Anthropic counts cached ones beside the input, others within; Gemini reasoning beside the output.
@@ -61,17 +64,18 @@ const words = blocks => blocks.filter(b => b.type === 'text' && !byHarness(b.tex
 
 const callFacts = row => {
   const {event} = row, {entry} = event, {request, response} = entry;
-  const brief = event.brief || {continues: null, earlier: 0, messages: request.messages.length, tools: request.tools?.length || 0};
-  const all = request.messages, news = all.length === brief.messages ? all.slice(brief.earlier) : all;
-  const why = trouble(entry), use = usage(entry), first = entry.firstTokenAt;
-  const f = Object.assign(common(row, 'call'), {agent: entry.session?.agentId, parent: entry.session?.parentAgentId,
-    model: request.model, served: entry.servedModel, status: response?.status, stop: response?.stopReason,
-    failed: !!why, why, use, ms: event.duration, ttft: first == null ? null : Math.max(0, first - entry.startedAt),
-    cost: brief.cost, brief, cut: entry.truncated, ask: '', told: ''});
-  f.rate = use && f.ttft != null && f.ms > f.ttft ? Math.round(use.out * 1000 / (f.ms - f.ttft)) : null;
+  const f = common(row, 'call'), all = request.messages;
+  const brief = f.brief ??= {continues: null, earlier: 0, messages: all.length, tools: request.tools?.length || 0};
+  const news = all.length === brief.messages ? all.slice(brief.earlier) : all, first = entry.firstTokenAt;
+  f.why = trouble(entry);
+  f.failed = !!f.why;
+  f.use = usage(entry);
+  f.cost = brief.cost;
+  if (first != null) f.ttft = Math.max(0, first - entry.startedAt);
+  if (f.use && f.ttft != null && f.ms > f.ttft) f.rate = Math.round(f.use.out * 1000 / (f.ms - f.ttft));
   for (const {role, content} of news) {
     const results = content.filter(b => b.type === 'tool_result');
-    for (const b of results) f.results.push([b.toolUseId, {error: b.isError, text: line(resultText(b.content), 120)}]);
+    for (const b of results) f.results.push({use: b.toolUseId, error: b.isError, text: resultText(b.content)});
     if (role !== 'user' && role !== 'system' || results.length) continue;
     const said = role === 'user' ? words(content) : [];
     if (said.length || content.some(b => b.type === 'image')) f.ask = line(said.join(' ') || '[image]');
@@ -79,25 +83,26 @@ const callFacts = row => {
   }
   for (const {content} of response?.messages || []) for (const block of content) f.steps.push(step(block));
   f.tools = f.steps.filter(s => s.use).map(s => s.name);
-  if (why) f.steps.push({mark: '!', name: 'Error', text: line(why)});
+  if (f.why) f.steps.push({mark: '!', name: 'Error', text: f.why});
   if (!f.steps.length) f.steps.push({mark: '·', name: 'Nothing', text: f.stop || ''});
   return f;
 };
 
 const step = block => {
   switch (block.type) {
-    case 'text': return {mark: '›', name: 'Says', text: line(block.text)};
-    case 'thinking': return {mark: '∴', name: 'Thinks', text: line(block.text)};
-    case 'tool_use': return {mark: '…', name: line(block.name, 60), text: line(argument(block.input)), use: block.id};
-    case 'image': return {mark: '▣', name: 'Image', text: line(block.mediaType || '')};
-    default: return {mark: '·', name: line(block.raw?.type || block.type, 40), text: line(JSON.stringify(block.raw ?? block))};
+    case 'text': return {mark: '›', name: 'Says', text: block.text};
+    case 'thinking': return {mark: '∴', name: 'Thinks', text: block.text};
+    case 'tool_use': return {mark: '…', name: block.name, text: argument(block.input), use: block.id};
+    case 'image': return {mark: '▣', name: 'Image', text: block.mediaType || ''};
+    default: return {mark: '·', name: block.raw?.type || block.type, text: JSON.stringify(block.raw ?? block)};
   }
 };
 
 // Rows in the order of time, as turns: a request by the person, and the work under it until the next one.
 export const turns = rows => {
   const all = rows.map(facts).sort((a, b) => a.at - b.at || a.id - b.id);
-  const results = new Map(all.flatMap(f => f.results));
+  const results = new Map();
+  for (const f of all) for (const result of f.results) results.set(result.use, result);
   const bySession = new Map(), byRow = new Map(), depths = new Map(), out = [];
   let last;
   const begin = (f, ask) => {
@@ -146,29 +151,34 @@ export const rail = (list, folded) => {
     for (const {f, depth, gap, aside} of turn.rows) {
       if (gap) items.push({key: `g${f.id}`, kind: 'gap', text: gap, f, depth});
       if (f.kind !== 'call') {
-        items.push({key: `r${f.id}`, kind: f.kind, f, depth, first: true, mark: f.kind === 'note' || f.failed ? '!' : '·', name: f.name, text: line(f.text),
-          result: f.kind === 'http' && line(f.tunnel ? f.tunnel.reason : f.status ?? 'no answer', 40)});
+        items.push({key: `r${f.id}`, kind: f.kind, f, depth, first: true, mark: f.kind === 'note' || f.failed ? '!' : '·', name: f.name, text: f.text,
+          result: f.kind === 'http' && (f.tunnel ? f.tunnel.reason : f.status ?? 'no answer')});
         continue;
       }
-      const said = f.told && !f.ask ? [{mark: '·', name: 'Told', text: f.told, tag: 'harness'}]
-        : f.agent && f.ask ? [{mark: '↳', name: 'Agent', text: f.ask}] : [];
-      [...said, ...f.steps].forEach((s, i) => {
-        const result = s.use && turn.results.get(s.use);
-        const mark = result ? result.error ? '✗' : '✓' : s.mark;
-        items.push({key: i ? `r${f.id}.${i}` : `r${f.id}`, kind: 'step', f, depth, first: !i, ...s, mark,
-          tag: s.tag || (i ? '' : f.cut ? 'cut' : aside ? 'aside' : ''), result: result?.text});
+      const said = f.told && !f.ask ? {mark: '·', name: 'Told', text: f.told, tag: 'harness'}
+        : f.agent && f.ask && {mark: '↳', name: 'Agent', text: f.ask};
+      (said ? [said, ...f.steps] : f.steps).forEach(({mark, name, text, tag, use}, i) => {
+        const result = use && turn.results.get(use);
+        items.push({key: i ? `r${f.id}.${i}` : `r${f.id}`, kind: 'step', f, depth, first: !i, mark: result ? result.error ? '✗' : '✓' : mark, name, text, use,
+          tag: tag || (i ? '' : f.cut ? 'cut' : aside ? 'aside' : ''), result: result?.text});
       });
     }
   }
   return items;
 };
 
+// Field by field, which is much quicker than by name.
+const add = (sum, use) => { sum.fresh += use.fresh; sum.read += use.read; sum.write += use.write; sum.out += use.out; };
+
 export const totals = list => {
   const sum = {calls: 0, fresh: 0, read: 0, write: 0, in: 0, out: 0, errors: 0, cost: null, unpriced: 0, tunnels: 0, dropped: 0, from: Infinity, to: 0};
   for (const f of list) {
     if (f.kind === 'call') sum.calls++;
     if (f.failed && f.kind === 'call') sum.errors++;
-    if (f.use) for (const name of ['fresh', 'read', 'write', 'in', 'out']) sum[name] += f.use[name];
+    if (f.use) {
+      add(sum, f.use);
+      sum.in += f.use.in;
+    }
     if (f.cost != null) sum.cost = (sum.cost || 0) + f.cost;
     else if (f.use) sum.unpriced++;
     if (f.tunnel) sum.tunnels++;
@@ -182,11 +192,11 @@ export const totals = list => {
 // What can be filtered by, with how often it occurs.
 export const facets = list => {
   const out = {model: new Map(), tool: new Map(), session: new Map()};
-  const add = (map, name) => name && map.set(name, (map.get(name) || 0) + 1);
+  const tally = (map, name) => name && map.set(name, (map.get(name) || 0) + 1);
   for (const f of list) {
-    add(out.model, f.model);
-    add(out.session, f.session);
-    new Set(f.tools).forEach(tool => add(out.tool, tool));
+    tally(out.model, f.model);
+    tally(out.session, f.session);
+    new Set(f.tools).forEach(tool => tally(out.tool, tool));
   }
   for (const name in out) out[name] = [...out[name]].sort((a, b) => b[1] - a[1]);
   return out;
@@ -220,7 +230,7 @@ export const bins = (list, most) => {
     const s = slices[i] ||= {i, fresh: 0, read: 0, write: 0, out: 0, ttft: null, errors: 0, calls: 0};
     s.calls++;
     if (f.failed) s.errors++;
-    if (f.use) for (const name of ['fresh', 'read', 'write', 'out']) s[name] += f.use[name];
+    if (f.use) add(s, f.use);
     if (f.ttft != null) s.ttft = Math.max(s.ttft ?? 0, f.ttft);
   }
   return {from, to: from + width * most, slices: slices.filter(Boolean)};

@@ -41,43 +41,59 @@ export const httpSource = () => ({
   },
 });
 
-// Of a page that carries its data: texts and steps of lists stand in it once. See src/cli/export/pack.rs.
-export const fileSource = data => {
-  const text = s => s[0] !== '@' ? s : s[1] === '@' ? s.slice(1) : data.strings[s.slice(1)];
+// Of a page that carries its data: texts and steps of lists stand in it once. See pack.rs.
+export const fileSource = ({strings, parents, items, rows}) => {
   // In place, and once: steps are shared.
   const unpack = v => {
-    if (typeof v === 'string') return text(v);
-    if (v && typeof v === 'object') for (const name in v) v[name] = unpack(v[name]);
-    return v;
+    for (const name in v) {
+      const part = v[name];
+      if (typeof part !== 'string') unpack(part);
+      else if (part[0] === '@') v[name] = part[1] === '@' ? part.slice(1) : strings[part.slice(1)];
+    }
   };
-  unpack(data.items);
   // The last items of a list, all of them unless told how many.
   const list = (head, most = Infinity) => {
-    const items = [];
-    for (let at = head; at && items.length < most; at = data.parents[at]) items.push(data.items[at]);
-    return items.reverse();
+    const found = [];
+    for (let at = head; at && found.length < most; at = parents[at]) found.push(items[at]);
+    return found.reverse();
   };
-  const open = (row, whole) => {
-    const {event} = row, {entry} = event, request = entry?.request;
-    if (!request) return row;
-    const {brief} = event, messages = list(request.messages, whole ? Infinity : brief.messages - brief.earlier);
-    const tools = request.tools == null ? null : whole ? list(request.tools) : [], system = request.system == null ? null : whole ? list(request.system).join('\n') : '';
-    return {...row, event: {...event, entry: {...entry, request: {...request, messages, tools, system}}}};
+  unpack(items);
+  unpack(rows);
+  // Rows keep the messages that are new in them; all else is put together when one is opened.
+  const all = new Map();
+  for (const row of rows) {
+    const {brief, entry} = row.event, request = entry?.request, {system, tools, messages} = request || {};
+    all.set(row.id, {row, system, tools, messages});
+    if (!request) continue;
+    request.messages = list(messages, brief.messages - brief.earlier);
+    request.tools = request.system = null;
+  }
+  const whole = id => {
+    const {row, system, tools, messages} = all.get(id), {event} = row, {entry} = event;
+    if (!entry?.request) return row;
+    const request = {...entry.request, messages: list(messages), tools: tools == null ? null : list(tools), system: system == null ? null : list(system).join('\n')};
+    return {...row, event: {...event, entry: {...entry, request}}};
   };
-  const rows = unpack(data.rows).map(row => open(row, false));
-  const whole = id => open(data.rows.find(row => row.id === id), true);
+  // As the store does: a step that many rows share is searched once.
+  const search = text => {
+    const wanted = JSON.stringify(text).slice(1, -1).toLowerCase(), occurs = value => JSON.stringify(value).toLowerCase().includes(wanted), steps = [false];
+    for (let i = 1; i < items.length; i++) steps.push(steps[parents[i]] || occurs(items[i]));
+    return ({id, event}) => occurs(event) || [all.get(id)].some(({system, tools, messages}) => steps[system] || steps[tools] || steps[messages]);
+  };
   const glob = pattern => new RegExp(`^${pattern.replace(/[.+^${}()|\\]/g, '\\$&').replace(/\*/g, '.*').replace(/\?/g, '.')}$`);
-  const fits = (row, q) => {
-    const {event} = row, entry = event.entry || {}, status = entry.response?.status ?? entry.status;
-    const bad = entry.error || status >= 400 || (entry.request && !entry.response);
-    return (!q.kind?.length || [q.kind].flat().includes(event.kind)) && (!q.from || event.ts >= q.from) && (!q.to || event.ts <= q.to)
-      && (!q.model || glob(q.model).test(entry.request?.model || '')) && (!q.session || entry.session?.id?.startsWith(q.session))
-      && (!q.tool || (entry.response?.messages || []).some(m => m.content.some(b => b.name === q.tool)))
-      && (q.status !== 'error' || bad) && (!q.q || JSON.stringify(whole(row.id).event).toLowerCase().includes(JSON.stringify(q.q).slice(1, -1).toLowerCase()));
+  const fits = q => {
+    const kinds = [q.kind || []].flat(), model = q.model && glob(q.model), found = q.q && search(q.q);
+    return row => {
+      const {event} = row, entry = event.entry || {}, status = entry.response?.status ?? entry.status;
+      const bad = entry.error || status >= 400 || (entry.request && !entry.response);
+      return (!kinds.length || kinds.includes(event.kind)) && (!q.from || event.ts >= q.from) && (!q.to || event.ts <= q.to)
+        && (!model || model.test(entry.request?.model || '')) && (!q.session || entry.session?.id?.startsWith(q.session))
+        && (!q.tool || (entry.response?.messages || []).some(m => m.content.some(b => b.name === q.tool))) && (q.status !== 'error' || bad) && (!found || found(row));
+    };
   };
   return {
     still: true,
-    rows: async query => ({rows: rows.filter(row => fits(row, query)).sort((a, b) => b.event.ts - a.event.ts || b.id - a.id), next: null}),
+    rows: async query => ({rows: rows.filter(fits(query)).sort((a, b) => b.event.ts - a.event.ts || b.id - a.id), next: null}),
     row: async id => whole(id),
     stream: () => () => {},
   };

@@ -15,7 +15,7 @@ export const escaped = char => '\\u{' + char.codePointAt(0).toString(16) + '}';
 // The same as one line of plain text, cut to a length.
 export const line = (text, most = 240) => {
   const flat = pieces(String(text).slice(0, most * 4)).map((part, i) => i % 2 ? escaped(part) : part).join('');
-  const short = flat.replace(/\s+/g, ' ').trim();
+  const short = flat.replace(/\s{2,}|[^\S ]/g, ' ').trim();
   return short.length > most ? short.slice(0, most) + '…' : short;
 };
 

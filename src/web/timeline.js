@@ -22,8 +22,8 @@ const draw = item => {
   if (kind === 'gap') return el('div', {class: 'row gap'}, item.text);
   const node = el('div', {class: `row ${kind} ${item.first && f.failed || item.mark === '✗' || item.mark === '!' ? 'bad' : ''}`},
     el('span', {class: 'mark', 'aria-hidden': 'true'}, item.mark), el('time', null, item.first ? clock(f.at) : ''),
-    el('span', {class: 'text'}, item.tag && el('span', {class: 'tag'}, item.tag), el('b', null, item.name), ' ', el('span', {class: item.use ? 'mono' : null}, item.text),
-      item.result && el('span', {class: 'dim'}, ` → ${item.result}`)),
+    el('span', {class: 'text'}, item.tag && el('span', {class: 'tag'}, item.tag), el('b', null, line(item.name, 60)), ' ', el('span', {class: item.use ? 'mono' : null}, line(item.text)),
+      item.result && el('span', {class: 'dim'}, ` → ${line(item.result, 120)}`)),
     el('span', {class: 'cells'}, item.first ? cells(f).map(([name, value]) => el('span', {title: value ? `${name}: ${value}` : null}, value || (name && '–'))) : null));
   node.style.setProperty('--depth', item.depth);
   return node;
