@@ -1,4 +1,7 @@
 //! Without a broker: the local database in the browser, and the file that opens from disk.
+use std::io::Write;
+use std::process::{Command, Stdio};
+
 use serde_json::{Value, json};
 
 use crate::browser::Browser;
@@ -84,6 +87,27 @@ fn the_local_database_in_the_browser() {
 }
 
 #[test]
+fn the_page_is_sent_packed_to_who_takes_that() {
+    let (home, db) = local(&[]);
+    let view = View::start(&home, &db);
+    for path in ["/", "/web/app.js", "/web/app.css"] {
+        let (head, plain) = view.get(path, "");
+        assert!(head.starts_with("http/1.1 200 ") && !head.contains("content-encoding"), "{path}: {head}");
+        let (head, packed) = view.get(path, "Accept-Encoding: gzip, br\r\n");
+        assert!(
+            head.starts_with("http/1.1 200 ") && head.contains("content-encoding: gzip\r\n"),
+            "{path}: {head}"
+        );
+        // Another program unpacks it.
+        let mut gzip = Command::new("gzip");
+        let mut gzip = gzip.arg("-dc").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        gzip.stdin.take().unwrap().write_all(&packed).unwrap();
+        let unpacked = gzip.wait_with_output().unwrap();
+        assert!(unpacked.status.success() && unpacked.stdout == plain && !plain.is_empty(), "{path}");
+    }
+}
+
+#[test]
 fn filters_are_the_servers_and_stand_in_the_address() {
     let (home, db) = local(&story());
     let view = View::start(&home, &db);
@@ -140,6 +164,40 @@ fn an_export_opens_from_disk() {
     browser.wait("text('.status').startsWith('5 rows')");
     assert_eq!(browser.complaints(), [""; 0]);
     browser.picture("export");
+}
+
+#[test]
+fn a_search_finds_what_an_export_holds_once() {
+    let (home, db) = local(&long(3));
+    let file = home.join("trace.html");
+    let done = home.run(["export", "--html", file.to_str().unwrap(), "--db", db.to_str().unwrap()]);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let browser = Browser::start();
+    let open = |hash: &str| {
+        browser.open("about:blank");
+        browser.open(&format!("file://{}#/?{hash}", file.display()));
+    };
+    // A request that a session repeats, an answer and the calls after it, the last answer, a prompt of its own in each
+    // session, prompts and tools that all have.
+    for (text, rows) in [
+        ("REQUEST+1", "50 rows"),
+        ("step+2.40", "10 rows"),
+        ("step+2.49", "1 row"),
+        ("billing+50", "3 rows"),
+        ("help+with+code", "150 rows"),
+        ("Runs+a+command", "150 rows"),
+        ("step+3.0", "Nothing fits"),
+    ] {
+        open(&format!("q={text}"));
+        browser.wait(&format!("text('.status').startsWith({})", json!(rows)));
+    }
+    // What is found is whole when it is opened.
+    open("q=step+2.49&row=r150");
+    browser.wait("/Call 150[^]*97 earlier messages[^]*Raw JSON/.test(text('.detail'))");
+    browser.wait(
+        "(() => { all('.detail details:not([open]) > summary').forEach(s => s.click()); \
+         return ['Request 2', 'step 2.0', 'Runs a command', 'billing 50'].every(want => text('.detail').includes(want)); })()",
+    );
 }
 
 /// Unfold everything that is there.
@@ -319,13 +377,15 @@ fn ten_thousand_rows_are_all_there() {
     );
     let total = browser.wait("Number(rows()[0]?.ariaSetSize)").as_u64().unwrap();
     assert_eq!(total, 10_200, "a line for each turn and each call");
-    // Nowhere is a hole: what is on the screen is what should be there.
+    // Nowhere is a hole: what is on the screen is what should be there, each in its place and in the order of reading.
     for part in 0..=20 {
         browser.run_with("const l = document.querySelector('.list'); l.scrollTop = (l.scrollHeight - l.clientHeight) * arguments[0] / 20", &json!([part]));
         browser.wait(
-            "(() => { const l = document.querySelector('.list'), h = rows()[0].offsetHeight, first = Math.floor(l.scrollTop / h) + 1, \
+            "(() => { const l = document.querySelector('.list'), h = rows()[0].offsetHeight, top = rows()[0].parentNode.getBoundingClientRect().top, first = Math.floor(l.scrollTop / h) + 1, \
              last = Math.min(10200, Math.ceil((l.scrollTop + l.clientHeight) / h)), there = new Set(rows().map(r => Number(r.ariaPosInSet))); \
-             for (let i = first; i <= last; i++) if (!there.has(i)) return false; return rows().length < 120; })()",
+             for (let i = first; i <= last; i++) if (!there.has(i)) return false; \
+             return rows().length < 120 && all('.space > .row').every((row, i) => row === rows()[i] && \
+               Math.abs(row.getBoundingClientRect().top - top - (row.ariaPosInSet - 1) * h) < 1); })()",
         );
     }
     browser.wait("rows().at(-1).textContent.includes('step 199.49')");
