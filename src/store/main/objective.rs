@@ -266,8 +266,8 @@ pub(super) mod sql {
                                               UNION SELECT objective FROM objective_watcher WHERE member = ?1)
                                    AND (?2 IS NULL OR assignee = ?2) AND (?3 IS NULL OR status = ?3)
                                  ORDER BY id DESC";
-    pub const FORMER: &str = "SELECT payload ->> '$.from' FROM objective_event
-                              WHERE objective = ? AND kind = 'reassigned'";
+    pub const FORMER: &str =
+        "SELECT payload FROM objective_event WHERE objective = ? AND kind = 'reassigned'";
 }
 
 /// Note events, and send the messages about them.
@@ -296,7 +296,13 @@ fn record(
 
 /// Those who had it before: what comes of it is in their history.
 fn former_assignees(tx: &Transaction<'_>, row: i64) -> rusqlite::Result<Vec<String>> {
-    tx.prepare(sql::FORMER)?.query_map([row], |row| row.get(0))?.collect()
+    let mut select = tx.prepare(sql::FORMER)?;
+    let payloads = select.query_map([row], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
+    let from = |payload: &String| {
+        let payload: Value = serde_json::from_str(payload).ok()?;
+        Some(payload.get("from")?.as_str()?.to_string())
+    };
+    Ok(payloads.iter().filter_map(from).collect())
 }
 
 fn set_watchers(tx: &Transaction<'_>, row: i64, old: &[String], new: &[String]) -> rusqlite::Result<()> {

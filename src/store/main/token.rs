@@ -36,6 +36,8 @@ impl Store {
 
 /// Forget the tokens that are not among `known`.
 pub(super) fn sweep(tx: &Transaction<'_>, known: &[&str]) -> rusqlite::Result<()> {
-    let known = serde_json::to_string(known).unwrap_or_default();
-    tx.execute("DELETE FROM token WHERE id NOT IN (SELECT value FROM json_each(?))", [known]).map(drop)
+    let mut select = tx.prepare("SELECT id FROM token")?;
+    let ids = select.query_map([], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
+    let mut delete = tx.prepare("DELETE FROM token WHERE id = ?")?;
+    ids.iter().filter(|id| !known.contains(&id.as_str())).try_for_each(|id| delete.execute([id]).map(drop))
 }
