@@ -2,6 +2,7 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use super::codes::coded;
 use super::error::Error;
 use super::flags::{Flag, Operands, Parsed};
 use super::progress::Progress;
@@ -94,7 +95,7 @@ fn told(path: &Path, found: Result<Vec<String>, store::Error>, quiet: bool) -> R
         }
         // The other database is worth a look all the same.
         Err(error) => {
-            terminal::say(Error::failed(VERB.name, error));
+            terminal::say(coded(&Error::failed(VERB.name, error).to_string()));
             Ok(false)
         }
     }

@@ -3,6 +3,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path;
 use std::time::{Duration, Instant};
 
+use super::codes::coded;
 use super::error::Error;
 use super::flags::{Flag, Operands, Parsed};
 use super::{Group, Verb, broker, format, qr, terminal, text};
@@ -143,7 +144,7 @@ fn wait(client: &Client, asked: &Asked, interrupt: &Interrupt) -> Result<Option<
             Err(error) if Instant::now() >= until => return Err(broker::failed(verb)(error)),
             Err(error) => {
                 if !silent {
-                    terminal::say(format_args!("ac7 {verb}: {error}; asking on"));
+                    terminal::say(coded(&format!("ac7 {verb}: {error}; asking on")));
                 }
                 silent = true;
             }

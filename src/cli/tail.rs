@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::codes::coded;
 use super::error::Error;
 use super::flags::{Flag, Operands, Parsed};
 use super::terminal::{self, Screen};
@@ -134,7 +135,7 @@ fn follow(
                 Err(error) if matches!(error.failure(), Some(Failure::Status(400..=499, _))) => {
                     return Err(broker::failed(VERB.name)(error));
                 }
-                Err(error) => terminal::say(format_args!("ac7 tail: {error}; trying again")),
+                Err(error) => terminal::say(coded(&format!("ac7 tail: {error}; trying again"))),
             }
         };
     }

@@ -259,6 +259,7 @@ fn an_upgrade_keeps_a_copy_and_a_newer_file_is_refused() {
     place.fails(&["backup", rig.folder.join("b.tar").to_str().unwrap()], 1, why);
     newer(&rig.database());
     place.fails(&["stats", "--db", rig.database().to_str().unwrap()], 1, why);
+    place.fails(&["check"], 1, "this one knows up to 1 [newer-file]\n");
     place.fails(&["prune-traces", "--older-than", "1d", "--yes"], 1, why);
 }
 

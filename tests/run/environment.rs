@@ -165,7 +165,10 @@ fn a_tmpdir_that_cannot_be_written_is_told_and_done_without() {
         let done = run(&folder);
         assert_eq!(done.code, Some(0), "{}", done.stderr);
         let place = lab.home.join("home/cache/agentc7/tmp");
-        let want = format!("ac7: $TMPDIR cannot be written; certificates were kept in {}", place.display());
+        let want = format!(
+            "ac7: $TMPDIR cannot be written; certificates were kept in {} [no-temp]",
+            place.display()
+        );
         assert!(done.stderr.lines().any(|line| line == want), "{}", done.stderr);
     }
     assert_eq!(lab.events().len(), 2);

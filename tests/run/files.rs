@@ -87,7 +87,10 @@ fn without_a_tmpdir_the_files_go_elsewhere_and_it_is_said() {
         assert_eq!(done.stdout.trim_end(), place.to_str().unwrap());
         assert_eq!(fs::metadata(&place).unwrap().permissions().mode() & 0o777, 0o700);
         assert_eq!(fs::read_dir(&place).unwrap().count(), 0, "nothing is left behind");
-        let note = format!("ac7: $TMPDIR cannot be written; certificates were kept in {}", place.display());
+        let note = format!(
+            "ac7: $TMPDIR cannot be written; certificates were kept in {} [no-temp]",
+            place.display()
+        );
         assert!(done.stderr.lines().any(|line| line == note), "{}", done.stderr);
     }
     // Where nothing can be written the command does not run without capture behind the user's back.

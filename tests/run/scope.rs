@@ -149,8 +149,9 @@ fn a_client_that_rejects_our_certificate_is_left_alone_from_then_on() {
         let log = lab.log();
         let refused: Vec<&str> = log.lines().filter(|l| l.contains("handshake refused")).collect();
         assert!(refused.len() == 1 && refused[0].contains("UnknownCA") && refused[0].contains(host), "{log}");
-        let want =
-            format!("ac7: no model call: the command does not accept our certificate for {host} (UnknownCA)");
+        let want = format!(
+            "ac7: no model call: the command does not accept our certificate for {host} (UnknownCA) [not-trusted]"
+        );
         assert!(done.stderr.lines().any(|line| line == want), "{}", done.stderr);
     }
 }

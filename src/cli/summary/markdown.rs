@@ -159,7 +159,7 @@ mod tests {
 | 0 | 37 | 1 | 2 | 0 | 0 | 5 |
 
 - `tunnelled, not decrypted: github.com 14 KiB (--scope all)`
-- `2 events dropped: why`
+- `2 events dropped: why [dropped]`
 
 ";
         assert_eq!(page(&outcome(Some(captured)), Some(&Prices::built_in()), false), want);

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::codes::coded;
 use super::format::{bytes, count, counted, dollars, duration, percent};
 use super::{terminal, text};
 
@@ -14,6 +15,9 @@ use crate::runner::{Captured, Outcome, Totals};
 use crate::sink::{Place, Report};
 use crate::usage::Prices;
 pub use talk::Talk;
+
+/// What a line about no call begins with.
+const NO_CALL: &str = "no model call: ";
 
 /// Hosts that a line names; the others are counted.
 const NAMED: usize = 3;
@@ -28,8 +32,9 @@ fn lines(outcome: &Outcome, quiet: bool, prices: Option<&Prices>) -> Vec<String>
         out.extend(captured.report.place.as_ref().filter(|_| captured.report.stored > 0).map(place));
     }
     out.extend(tunnelled(&captured.totals));
-    out.extend(lost(captured));
-    out.extend(captured.notes.iter().chain(&outcome.notes).cloned());
+    out.extend(lost(captured).iter().chain(&captured.notes).map(|line| coded(line)));
+    // The last words of an agent may be among these: whatever they sound like, they are not ours.
+    out.extend(outcome.notes.iter().cloned());
     out
 }
 
@@ -41,7 +46,7 @@ fn elapsed(outcome: &Outcome) -> u64 {
 fn calls(captured: &Captured, elapsed: u64, prices: Option<&Prices>) -> String {
     let t = &captured.totals;
     if t.llm_calls == 0 {
-        return format!("no model call: {}", why_none(captured));
+        return format!("{NO_CALL}{}", why_none(captured));
     }
     let cached = percent(t.cached_tokens, t.input_tokens).map_or(String::new(), |p| format!(" ({p} cached)"));
     let cost = costs(t, prices).map_or_else(String::new, |(cost, unpriced)| match unpriced {
@@ -71,8 +76,13 @@ fn costs(totals: &Totals, prices: Option<&Prices>) -> Option<(f64, u64)> {
     cost.map(|cost| (cost, unpriced))
 }
 
-/// The likely cause, from what was seen instead.
+/// The likely cause, with its code if it has one.
 fn why_none(captured: &Captured) -> String {
+    coded(&format!("{NO_CALL}{}", cause(captured))).split_off(NO_CALL.len())
+}
+
+/// The likely cause, from what was seen instead of a call.
+fn cause(captured: &Captured) -> String {
     let t = &captured.totals;
     if captured.connections == 0 {
         return "the command opened no connection through the proxy; it may ignore HTTPS_PROXY".to_string();
@@ -240,7 +250,7 @@ mod tests {
             ),
             "sent to https://b.example",
             "tunnelled, not decrypted: github.com 14 KiB  (--scope all)",
-            "2 events dropped: the broker did not answer for 41 s",
+            "2 events dropped: the broker did not answer for 41 s [dropped]",
         ];
         assert_eq!(lines(&outcome, false, Some(&Prices::built_in())), want);
         assert_eq!(lines(&outcome, true, None), want[2..]);
@@ -259,13 +269,14 @@ mod tests {
             (
                 none(),
                 0,
-                "no model call: the command opened no connection through the proxy; it may ignore HTTPS_PROXY",
+                "no model call: the command opened no connection through the proxy; it may ignore HTTPS_PROXY \
+                 [no-connection]",
             ),
             (Totals { exchanges: 3, ..none() }, 3, "no model call: 3 exchanges, none of them to a model"),
             (
                 Totals { tunnelled: [("api.x".into(), rejected)].into(), ..none() },
                 1,
-                "no model call: the command does not accept our certificate for api.x (UnknownCA)",
+                "no model call: the command does not accept our certificate for api.x (UnknownCA) [not-trusted]",
             ),
             (
                 Totals { refused: [("api.x:443".into(), "connection refused".into())].into(), ..none() },
@@ -275,12 +286,17 @@ mod tests {
             (
                 Totals { tunnelled: [("api.x".into(), tunnel(9, "h2_only"))].into(), ..none() },
                 1,
-                "no model call: the command speaks HTTP/2 alone, which is not decrypted",
+                "no model call: the command speaks HTTP/2 alone, which is not decrypted [http2-alone]",
             ),
             (
                 Totals { tunnelled: [("api.x".into(), tunnel(9, "client_certificate"))].into(), ..none() },
                 1,
-                "no model call: api.x asks the command for a certificate, so it is not decrypted",
+                "no model call: api.x asks the command for a certificate, so it is not decrypted [client-cert]",
+            ),
+            (
+                Totals { tunnelled: [("api.x".into(), tunnel(9, "scope"))].into(), ..none() },
+                1,
+                "no model call: all connections were tunnelled, not decrypted [tunnelled]",
             ),
         ] {
             assert_eq!(lines(&outcome(totals, Report::default(), connections), false, None)[0], want);
