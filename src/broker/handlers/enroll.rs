@@ -143,7 +143,7 @@ pub fn approve(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
         (None, None) => return Err(Error::NoMember(wanted.name).into()),
         (Some(_), Some(_)) => return Err(Error::MemberExists(wanted.name).into()),
         // Whoever had this name before may have been deleted behind our back.
-        (None, Some(_)) => service.main.forget(name)?,
+        (None, Some(_)) => service.files.forget(name)?,
         (Some(_), None) => {}
     }
     let Minted { text, mut token } = mint("", "enroll", now);
