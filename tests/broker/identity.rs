@@ -106,6 +106,30 @@ fn every_gate_has_two_sides() {
 }
 
 #[test]
+fn nobody_gets_by_a_preset_what_they_may_not_do() {
+    let rig = Rig::new();
+    let change = r#"{"permissions": ["team.manage", "operator"]}"#;
+    assert_eq!(rig.call("PATCH", "/members/bob", &rig.ann, change).status, 200);
+    let set = |name: &str, permissions: &[&str]| {
+        let body = json!({"permissions": permissions}).to_string();
+        rig.call("PUT", &format!("/team/presets/{name}"), &rig.bob, &body)
+    };
+    for (name, permissions, missing) in [
+        ("operator", &["members.manage"][..], Some("members.manage")),
+        ("lead", &["team.manage", "activity.read"], Some("activity.read")),
+        // What is there stays, and what one has may be given.
+        ("admin", &["members.manage", "activity.read"], None),
+        ("operator", &["objectives.create", "team.manage"], None),
+        ("operator", &[], None),
+    ] {
+        let reply = set(name, permissions);
+        let said = missing.map(|p| format!("putting {p} into a preset requires the {p} permission"));
+        let want = if missing.is_some() { 403 } else { 200 };
+        assert_eq!((reply.status, reply.error()), (want, said.unwrap_or_default()), "{name} {permissions:?}");
+    }
+}
+
+#[test]
 fn what_breaks_the_contract_is_refused_with_its_place() {
     let rig = Rig::new();
     let deep = format!("{}{}", "[".repeat(5000), "]".repeat(5000));

@@ -27,10 +27,16 @@ pub fn presets(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
     Ok(Answer::json(200, &json!({"presets": at.caller.team.team.to_json()["permissionPresets"]})))
 }
 
-/// `PUT /team/presets/:name`: make it, or change it for everybody who has it.
+/// `PUT /team/presets/:name`: make it, or change it for everybody who has it. What the caller may not do themselves
+/// cannot be put into it: they could have the preset.
 pub fn set_preset(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
     at.caller.must_hold(Permission::TeamManage, "changing presets")?;
     let permissions = read_preset(&object(&at.body)?).map_err(Failure::invalid)?;
+    let there = at.caller.team.team.presets.iter().find(|(name, _)| name == at.params[0]);
+    let is_new = |permission: &&Permission| !there.is_some_and(|(_, set)| set.contains(permission));
+    for permission in permissions.iter().filter(is_new) {
+        at.caller.must_hold(*permission, &format!("putting {} into a preset", permission.name()))?;
+    }
     let (name, leaves) = (at.params[0], permissions.iter().map(|p| p.name()).collect::<Vec<_>>());
     at.service.editor.update(|file| file.set_preset(name, permissions))?;
     Ok(Answer::json(200, &json!({"preset": {"name": name, "permissions": leaves}})))
