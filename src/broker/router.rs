@@ -7,6 +7,7 @@ use super::auth::Caller;
 use super::call::{Answer, Call, Failure};
 use super::certificate::LiveCertificate;
 use super::counters::Counters;
+use super::edge::{WAIT, WHOSE};
 use super::editor::Editor;
 use super::handlers::{
     activity, briefing, channels, enroll, files, health, history, members, objectives, pages, presence, push,
@@ -288,6 +289,9 @@ fn serve(
                 service.presence.saw(&caller.team, &caller.member().name, now);
                 *member = Some(caller.member().name.clone());
                 let mut answer = handler(&mut Authorized { service, caller: &caller, call, body, params })?;
+                if answer.headers.iter().any(|(name, _)| *name == WAIT) {
+                    answer.headers.push((WHOSE, caller.member().name.clone()));
+                }
                 // A handler that sets the cookie itself knows better.
                 if !answer.headers.iter().any(|(name, _)| *name == "Set-Cookie") {
                     answer.headers.extend(caller.renewed.map(|cookie| ("Set-Cookie", cookie)));

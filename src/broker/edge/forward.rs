@@ -9,7 +9,7 @@ use super::input::{Input, LARGE};
 use super::limits::Held;
 use super::pool::Use;
 use super::request::{Refusal, Request};
-use super::stream::{HERE, LAST, Live, MORE, Permit, WAIT};
+use super::stream::{HERE, LAST, Live, MORE, WAIT, WHOSE};
 use super::wire::Wire;
 use crate::http1::{Asked, Framer, Head, Length, Part, Rules, Start};
 
@@ -27,7 +27,7 @@ pub enum Ended {
 }
 
 /// Fields of an answer that the edge sets itself, or that are nobody's business.
-const OWN: [&str; 10] = [
+const OWN: [&str; 11] = [
     "connection",
     "content-length",
     "keep-alive",
@@ -38,6 +38,7 @@ const OWN: [&str; 10] = [
     LAST,
     MORE,
     WAIT,
+    WHOSE,
 ];
 
 /// What became of an answer.
@@ -115,7 +116,7 @@ fn carry<'s>(
         let mut dry = false;
         match part {
             Some(Part::Head(head)) if head.headers.get(WAIT).is_some() && request.method != "HEAD" => {
-                let permit = Permit::take(&shared.counters.streams, shared.limits.streams);
+                let permit = shared.places.take(head.headers.get(WHOSE).unwrap_or_default());
                 let Some(permit) = permit else { return Ok(Carried::TooMany) };
                 stream = Live::of(&head, permit, &shared.presence);
                 out.head(&head, request.chunks, true, false)?;

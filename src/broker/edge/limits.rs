@@ -15,7 +15,7 @@ pub struct Limits {
     pub idle: Duration,
     /// From the request's end to the answer's, unless that is a stream.
     pub answer: Duration,
-    /// Streams (answers that never end) at the same time.
+    /// Streams (answers that never end) at the same time; one member gets half of them.
     pub streams: usize,
     /// Between two signs of life on a stream.
     pub keep_alive: Duration,

@@ -17,7 +17,7 @@ mod wire;
 
 pub use host::allowed;
 pub use limits::Limits;
-pub use stream::{FOLLOW, HERE, LAST, MORE, WAIT};
+pub use stream::{FOLLOW, HERE, LAST, MORE, WAIT, WHOSE};
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -45,6 +45,7 @@ use input::Input;
 use limits::Budget;
 use pool::Pool;
 use request::{Gate, Refusal};
+use stream::Places;
 use wire::{NoTls, Wire};
 
 /// The stack of a client's thread: framing and copying, nothing that recurses.
@@ -114,6 +115,7 @@ pub(super) struct Shared {
     disk: Budget,
     hub: Arc<Hub>,
     presence: Arc<Presence>,
+    places: Places,
     counters: Arc<Counters>,
     tls: Option<Arc<ServerConfig>>,
     bulk: fn(&str) -> bool,
@@ -140,6 +142,7 @@ impl Edge {
             disk: Budget::new(config.limits.all_uploads),
             hub: config.hub,
             presence: config.presence,
+            places: Places::new(config.limits.streams, config.counters.clone()),
             counters: config.counters,
             limits: config.limits,
             tls: config.tls,

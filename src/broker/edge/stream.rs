@@ -5,8 +5,10 @@
 //! piece whether the client may still have it, and one that reads slowly keeps nothing but its own piece in memory.
 //! The broker's answer to the first request has no body, only [`WAIT`] and [`LAST`]; each later one is asked for with
 //! [`FOLLOW`].
+use std::collections::HashMap;
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -20,7 +22,7 @@ use super::limits::Held;
 use super::pool::Use;
 use super::request::Request;
 use super::wire::Wire;
-use crate::broker::counters::count;
+use crate::broker::counters::{Counters, count};
 use crate::broker::hub::Waiter;
 use crate::broker::presence::{Here, Presence};
 use crate::http1::{Asked, Framer, Head, Part, Rules, Start};
@@ -31,6 +33,8 @@ pub const WAIT: &str = "x-ac7-wait";
 pub const LAST: &str = "x-ac7-last";
 /// Field of an answer that begins a stream: the member that is here as long as the stream lives.
 pub const HERE: &str = "x-ac7-here";
+/// Field of an answer that begins a stream: the member who asked for it.
+pub const WHOSE: &str = "x-ac7-whose";
 /// Field of an answer: there is more already.
 pub const MORE: &str = "x-ac7-more";
 /// Field of a request for the piece after a place.
@@ -53,20 +57,53 @@ const GATHER: Duration = Duration::from_millis(50);
 /// How long the rest of something that has begun to come is waited for.
 const SCRAP: Duration = Duration::from_millis(100);
 
-/// A place among the streams; dropping it gives it back.
-pub struct Permit<'a>(&'a AtomicUsize);
+/// The places for streams: so many for all, half of them at most for one member.
+pub struct Places {
+    most: usize,
+    counters: Arc<Counters>,
+    /// How many each member has; none has 0.
+    each: Mutex<HashMap<String, usize>>,
+}
 
-impl<'a> Permit<'a> {
-    /// `None` if all `most` places are taken.
-    pub fn take(taken: &'a AtomicUsize, most: usize) -> Option<Permit<'a>> {
-        let more = |n: usize| (n < most).then_some(n + 1);
-        taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok().map(|_| Permit(taken))
+/// A place among the streams; dropping it gives it back.
+pub struct Permit<'a> {
+    places: &'a Places,
+    whose: String,
+}
+
+impl Places {
+    pub fn new(most: usize, counters: Arc<Counters>) -> Places {
+        Places { most, counters, each: Mutex::default() }
+    }
+
+    /// A place for a member; the name is empty where nobody is asked who they are. `None` if there is none.
+    pub fn take(&self, whose: &str) -> Option<Permit<'_>> {
+        let mut each = self.lock();
+        let own = each.get(whose).copied().unwrap_or_default();
+        let all: usize = each.values().sum();
+        if all >= self.most || (!whose.is_empty() && own >= self.most.div_ceil(2)) {
+            return None;
+        }
+        each.insert(whose.to_string(), own + 1);
+        self.counters.streams.store(all + 1, Ordering::Relaxed);
+        Some(Permit { places: self, whose: whose.to_string() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, usize>> {
+        self.each.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        let mut each = self.places.lock();
+        if let Some(own) = each.get_mut(&self.whose) {
+            *own -= 1;
+            if *own == 0 {
+                each.remove(&self.whose);
+            }
+        }
+        self.places.counters.streams.store(each.values().sum(), Ordering::Relaxed);
     }
 }
 
