@@ -1,12 +1,13 @@
 //! Rows as a page of its own carries them: what many of them repeat stands there once.
 //!
-//! A call repeats its whole conversation. Texts go into one table; each list (system, tools, messages) is a chain whose
-//! steps several calls share, so that a call which goes on with a conversation adds its new steps alone. `fileSource` in
-//! `source.js` puts rows together again.
+//! A call repeats its whole conversation. Each of its lists (system, tools, messages) is a chain whose steps several calls
+//! share, so that a call which goes on with a conversation adds its new steps alone; its answer goes on from its messages,
+//! as the next call does. What else a call has is short and stands as it is. Texts of steps, and of rows that are no calls,
+//! go into one table. `fileSource` in `source.js` puts rows together again.
 use std::collections::HashMap;
 use std::mem;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::inert;
 
@@ -51,35 +52,33 @@ impl Default for Packer {
 impl Packer {
     /// Add a row. `event` is whole; its `brief` says which messages are new in it.
     pub fn add(&mut self, id: i64, member: &str, created_at: u64, mut event: Value) {
-        let request = event.pointer_mut("/entry/request").and_then(Value::as_object_mut);
-        let lists = request.map(|request| self.lists(request));
-        let mut event = self.text_of(&event);
-        if let Some(lists) = lists {
-            for (name, head) in lists {
-                event["entry"]["request"][name] = json!(head);
-            }
+        match event.get_mut("entry").filter(|entry| entry["request"].is_object()) {
+            Some(entry) => self.lists(entry),
+            None => event = self.text_of(&event),
         }
         let row = json!({"id": id, "memberName": member, "createdAt": created_at, "event": event});
         self.rows.push(row.to_string());
     }
 
-    /// Take the lists out of a request; give their chains' last steps.
-    fn lists(&mut self, request: &mut Map<String, Value>) -> Vec<(&'static str, Option<usize>)> {
-        let parts = request.get("systemParts").and_then(Value::as_array).cloned().unwrap_or_default();
-        let mut out = Vec::new();
-        for name in ["system", "tools", "messages"] {
-            let head = match request.get_mut(name).map(Value::take) {
-                Some(Value::Array(items)) => Some(self.chain(&items)),
-                Some(Value::String(text)) => Some(self.chain(&system(&text, &parts))),
-                _ => None,
+    /// Put the last steps of their chains in the places of a call's lists.
+    fn lists(&mut self, entry: &mut Value) {
+        let parts = entry["request"]["systemParts"].as_array().cloned().unwrap_or_default();
+        let mut last = 0;
+        for place in ["/request/system", "/request/tools", "/request/messages", "/response/messages"] {
+            let before = mem::take(&mut last);
+            let Some(list) = entry.pointer_mut(place) else { continue };
+            last = match list.take() {
+                Value::Array(items) if place == "/response/messages" => self.chain(before, &items),
+                Value::Array(items) => self.chain(0, &items),
+                Value::String(text) => self.chain(0, &system(&text, &parts)),
+                _ => continue,
             };
-            out.push((name, head));
+            *list = json!(last);
         }
-        out
     }
 
-    fn chain(&mut self, items: &[Value]) -> usize {
-        let mut at = 0;
+    /// Steps that go on from one; the last of them.
+    fn chain(&mut self, mut at: usize, items: &[Value]) -> usize {
         for item in items {
             let item = self.text_of(item).to_string();
             at = self.steps.place((at, item));
@@ -161,10 +160,12 @@ mod tests {
         assert!(!json.contains('<'));
         let value: Value = serde_json::from_str(&json).unwrap();
         assert_eq!(value["rows"].as_array().unwrap().len(), 200);
-        // 200 messages, a tool, two parts of each system prompt, and the beginning.
-        assert_eq!(value["items"].as_array().unwrap().len(), 200 + 1 + 400 + 1);
-        let answer = "/rows/0/event/entry/response/messages/0/content/0/text";
-        assert_eq!(value.pointer(answer).unwrap(), "@@x </script>");
+        // 200 messages and answers, a tool, two parts of each system prompt, and the beginning.
+        assert_eq!(value["items"].as_array().unwrap().len(), 200 + 200 + 1 + 400 + 1);
+        let entry = &value["rows"][0]["event"]["entry"];
+        let answer = usize::try_from(entry["response"]["messages"].as_u64().unwrap()).unwrap();
+        assert_eq!(value["items"][answer]["content"][0]["text"], "@@x </script>");
+        assert_eq!(value["parents"][answer], entry["request"]["messages"], "it goes on from what was asked");
         assert_eq!(value["parents"][0], 0);
     }
 

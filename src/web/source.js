@@ -51,22 +51,22 @@ export const fileSource = ({strings, parents, items, rows}) => {
       else if (part[0] === '@') v[name] = part[1] === '@' ? part.slice(1) : strings[part.slice(1)];
     }
   };
-  // The last items of a list, all of them unless told how many.
-  const list = (head, most = Infinity) => {
+  // The items of a list behind its beginning, the last ones if told how many.
+  const list = (head, begin = 0, most = Infinity) => {
     const found = [];
-    for (let at = head; at && found.length < most; at = parents[at]) found.push(items[at]);
+    for (let at = head; at && at !== begin && found.length < most; at = parents[at]) found.push(items[at]);
     return found.reverse();
   };
   unpack(items);
-  unpack(rows);
   // Rows keep the messages that are new in them; all else is put together when one is opened.
   const all = new Map();
   for (const row of rows) {
-    const {brief, entry} = row.event, request = entry?.request, {system, tools, messages} = request || {};
+    const {brief, entry} = row.event, {request, response} = entry || {}, {system, tools, messages} = request || {};
     all.set(row.id, {row, system, tools, messages});
-    if (!request) continue;
-    request.messages = list(messages, brief.messages - brief.earlier);
+    if (!request) { unpack(row); continue; }
+    request.messages = list(messages, 0, brief.messages - brief.earlier);
     request.tools = request.system = null;
+    if (response) response.messages = list(response.messages, messages);
   }
   const whole = id => {
     const {row, system, tools, messages} = all.get(id), {event} = row, {entry} = event;

@@ -70,10 +70,10 @@ lone.push(call([said('assistant', use('z', 'x')), said('user', result('z', false
 assert.deepEqual(turns(lone).map(t => [t.ask, t.rows.length]), [['One', 2], ['Two', 1]]);
 
 // Rows that a page carries.
-const carried = fileSource({strings: ['a long text that is carried once'], parents: [0, 0, 1], items: [null, {role: 'user', content: [text('@0')]}, {role: 'user', content: [text('@@x')]}],
-  rows: [{id: 7, memberName: 'ann', createdAt: 1, event: {kind: 'llm_exchange', ts: 5, brief: {earlier: 1, messages: 2}, entry: {request: {model: 'm', system: null, tools: null, messages: 2}, response: {status: 200, messages: []}}}}]});
+const carried = fileSource({strings: ['a long text that is carried once'], parents: [0, 0, 1, 2], items: [null, said('user', text('@0')), said('user', text('@@x')), said('assistant', text('y'))],
+  rows: [{id: 7, memberName: 'ann', createdAt: 1, event: {kind: 'llm_exchange', ts: 5, brief: {earlier: 1, messages: 2}, entry: {request: {model: 'm', system: null, tools: null, messages: 2}, response: {status: 200, messages: 3}}}}]});
 const {rows: [brief]} = await carried.rows({});
-assert.deepEqual(brief.event.entry.request.messages, [said('user', text('@x'))]);
+assert.deepEqual([brief.event.entry.request.messages, brief.event.entry.response.messages], [[said('user', text('@x'))], [said('assistant', text('y'))]]);
 const whole = await carried.row(7);
 assert.equal(whole.event.entry.request.messages[0].content[0].text, 'a long text that is carried once');
 for (const [query, want] of [[{q: 'carried ONCE'}, 1], [{q: 'nowhere'}, 0], [{model: 'm*'}, 1], [{model: 'x'}, 0], [{from: 6}, 0], [{status: 'error'}, 0], [{kind: ['opaque_http']}, 0]]) assert.equal((await carried.rows(query)).rows.length, want, JSON.stringify(query));
