@@ -1,7 +1,7 @@
 //! The one thread that writes the activity database: whatever waits while it commits goes into the next commit
 //! together, so a commit costs the same for one upload as for many. Between commits it deletes what is too old, in small
 //! pieces.
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -17,6 +17,7 @@ use super::retention::Retention;
 use crate::store;
 use crate::store::activity::{Batch, PRUNED_ROWS, Store, Upload};
 use crate::sys::clock::now_ms;
+use crate::sys::disk;
 use crate::sys::thread::{self, Joinable};
 
 /// Uploads that may wait; above that, senders do.
@@ -40,12 +41,19 @@ pub struct ActivityWriter {
     jobs: Option<SyncSender<Job>>,
     committed: Arc<AtomicI64>,
     thread: Option<Joinable>,
+    place: PathBuf,
+    /// Bytes that are to stay free where the database is.
+    reserve: u64,
 }
 
 /// Why an upload was not stored.
 #[derive(Debug)]
 pub enum Refused {
     Store(store::Error),
+    /// Less is free on the disk than is to stay so.
+    NoRoom {
+        free: u64,
+    },
     /// The writer thread is gone.
     Gone,
 }
@@ -53,11 +61,17 @@ pub enum Refused {
 impl ActivityWriter {
     /// Open the database, made if there is none, and start the thread. It tells `hub` of every member that has new rows,
     /// by the member's [`topic`],
-    /// and deletes what `team` does not want to be kept.
+    /// and deletes what `team` does not want to be kept. It takes nothing while less than `reserve` bytes are free.
     ///
     /// # Errors
     /// The database cannot be opened, or there is no thread to be had.
-    pub fn start(path: &Path, hub: Arc<Hub>, team: Arc<LiveTeam>, log: Log) -> Result<ActivityWriter, Error> {
+    pub fn start(
+        path: &Path,
+        reserve: u64,
+        hub: Arc<Hub>,
+        team: Arc<LiveTeam>,
+        log: Log,
+    ) -> Result<ActivityWriter, Error> {
         let store = Store::open(path)?;
         log.upgrade(store.upgrade());
         let (jobs, waiting) = sync_channel(QUEUE);
@@ -65,7 +79,7 @@ impl ActivityWriter {
         let writer = Writer { store, hub, team, log, committed: committed.clone() };
         let thread = thread::spawn("db-activity", STACK, move || writer.write(&waiting))
             .map_err(|error| Error::System { what: "start a thread", error })?;
-        Ok(ActivityWriter { jobs: Some(jobs), committed, thread: Some(thread) })
+        Ok(ActivityWriter { jobs: Some(jobs), committed, thread: Some(thread), place: path.into(), reserve })
     }
 
     /// Whoever reads the database from now on finds all rows up to this one; 0 if nothing was stored since the start.
@@ -80,6 +94,10 @@ impl ActivityWriter {
     /// # Errors
     /// Nothing of it is stored.
     pub fn append(&self, member: &str, batch: Batch, key: Option<&str>) -> Result<u64, Refused> {
+        // Where that cannot be learnt, the database itself will say what is wrong.
+        if let Some(free) = disk::free(&self.place).ok().filter(|free| *free < self.reserve) {
+            return Err(Refused::NoRoom { free });
+        }
         let (reply, answer) = sync_channel(1);
         let job = Job { member: member.to_string(), batch, key: key.map(str::to_string), reply };
         self.jobs.as_ref().and_then(|jobs| jobs.send(job).ok()).ok_or(Refused::Gone)?;

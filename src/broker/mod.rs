@@ -225,7 +225,9 @@ impl Broker {
         let host = host.unwrap_or_else(|| address.ip().to_string());
         let certificate = LiveCertificate::open(&team, config.self_signed, &host, address, log.clone());
         let certificate = certificate.map_err(Error::Tls)?;
-        let activity = ActivityWriter::start(&config.activity_db, hub.clone(), team.clone(), log.clone())?;
+        let reserve = config.limits.reserve;
+        let activity =
+            ActivityWriter::start(&config.activity_db, reserve, hub.clone(), team.clone(), log.clone())?;
         let main = Arc::new(Store::open(&config.db)?);
         log.upgrade(main.upgrade());
         let counters = Arc::new(Counters::new());

@@ -176,3 +176,13 @@ fn uploads_from_many_clients_share_commits_and_all_arrive() {
     let rows = rig.get("/members/ann/activity?limit=1000").json();
     assert_eq!(rows["activity"].as_array().unwrap().len(), 400);
 }
+
+#[test]
+fn a_disk_that_is_nearly_full_is_for_messages() {
+    let rig = Rig::with(Limits { reserve: u64::MAX, ..Limits::default() });
+    let refused = rig.call("POST", "/members/ann/activity", &rig.ann, &upload([1]));
+    assert_eq!((refused.status, refused.headers.get("retry-after")), (503, Some("3")));
+    assert_eq!(rig.call("POST", "/push", &rig.ann, r#"{"body": "x"}"#).status, 200);
+    assert_eq!(rig.get("/members/ann/activity").json()["activity"].as_array().unwrap().len(), 0);
+    wait_for("the log", || rig.log.text().contains("the disk is nearly full: "));
+}

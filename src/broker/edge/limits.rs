@@ -36,6 +36,8 @@ pub struct Limits {
     pub all_uploads: usize,
     /// Bytes of the messages, objectives and channels of one member within a day.
     pub said: usize,
+    /// Bytes of the disk that activity leaves free: messages, sessions and tokens need some when it is nearly full.
+    pub reserve: u64,
 }
 
 impl Default for Limits {
@@ -56,6 +58,7 @@ impl Default for Limits {
             all_bodies: 64 << 20,
             all_uploads: 512 << 20,
             said: 64 << 20,
+            reserve: 64 << 20,
         }
     }
 }

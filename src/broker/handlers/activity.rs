@@ -48,6 +48,9 @@ fn valid_key(key: &str) -> bool {
 fn unstored(refused: Refused) -> Failure {
     match refused {
         Refused::Store(error) => error.into(),
+        Refused::NoRoom { free } => {
+            Failure::Busy(format!("the disk is nearly full: {} MiB are left, for messages", free >> 20))
+        }
         Refused::Gone => {
             Failure::Internal("the thread that writes the activity database is gone".to_string())
         }
