@@ -1,10 +1,10 @@
 //! The edge: it owns the clients, so that the HTTP server behind it sees only clean requests over a few connections.
 //!
-//! Comes in: TCP connections from anybody, inside of TLS if there is a certificate ([`wire`]). Goes out: whole requests within limits, one at a time from each client,
-//! over a fixed pool of connections to a private socket. It may not know what a request is
-//! about, only whether a member sent it. One thread accepts,
-//! one thread with a small stack serves each client, also while it has a stream ([`stream`]); both are bounded, and running out of file descriptors or threads
-//! costs the clients that send nothing their places, never the broker its life.
+//! Comes in: TCP connections from anybody, inside of TLS if there is a certificate ([`wire`]). Goes out: whole requests
+//! within limits, one at a time from each client, over a fixed pool of connections to a private socket. It may not know
+//! what a request is about, only whether a member sent it. One thread accepts, one thread with a small stack serves each
+//! client, also while it has a stream ([`stream`]); both are bounded, and running out of file descriptors or threads costs
+//! the clients that send nothing their places, never the broker its life.
 mod clients;
 mod forward;
 mod host;

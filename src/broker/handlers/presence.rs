@@ -13,8 +13,8 @@ use crate::sys::clock::now_ms;
 /// The longest name of a kind of runner.
 const MOST_RUNNER: usize = 32;
 
-/// `POST /presence/busy`: whether a model call is in flight, and what the session amounts to. It counts for 30 s, so a runner that is gone is not busy
-/// for ever. A person at a browser has no model calls.
+/// `POST /presence/busy`: whether a model call is in flight, and what the session amounts to. It counts for 30 s, so a
+/// runner that is gone is not busy for ever. A person at a browser has no model calls.
 pub fn busy(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
     if !matches!(at.caller.by, Credential::Token { .. }) {
         let reason = "saying whether a member is busy is for its runner, which has a token";
