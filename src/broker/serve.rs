@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn the_clients_fit_into_the_open_files() {
         for (files, want) in
-            [(0, (16, 4)), (200, (54, 9)), (1024, (672, 112)), (4096, (2048, 496)), (u64::MAX, (2048, 512))]
+            [(0, (16, 4)), (200, (54, 9)), (1024, (672, 112)), (4096, (2048, 496)), (u64::MAX, (2048, 768))]
         {
             assert_eq!(places(files), want, "{files}");
         }

@@ -15,7 +15,7 @@ pub struct Limits {
     pub idle: Duration,
     /// From the request's end to the answer's, unless that is a stream.
     pub answer: Duration,
-    /// Streams (answers that never end) at the same time; one member gets half of them.
+    /// Streams (answers that never end) at the same time; one member gets two thirds of them.
     pub streams: usize,
     /// Between two signs of life on a stream.
     pub keep_alive: Duration,
@@ -48,7 +48,7 @@ impl Default for Limits {
             body: Duration::from_secs(60),
             idle: Duration::from_secs(75),
             answer: Duration::from_secs(120),
-            streams: 512,
+            streams: 768,
             keep_alive: Duration::from_secs(15),
             lag: Duration::from_secs(10),
             write: Duration::from_secs(30),

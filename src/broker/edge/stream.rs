@@ -57,7 +57,7 @@ const GATHER: Duration = Duration::from_millis(50);
 /// How long the rest of something that has begun to come is waited for.
 const SCRAP: Duration = Duration::from_millis(100);
 
-/// The places for streams: so many for all, half of them at most for one member.
+/// The places for streams: so many for all, two thirds of them at most for one member.
 pub struct Places {
     most: usize,
     counters: Arc<Counters>,
@@ -81,7 +81,7 @@ impl Places {
         let mut each = self.lock();
         let own = each.get(whose).copied().unwrap_or_default();
         let all: usize = each.values().sum();
-        if all >= self.most || (!whose.is_empty() && own >= self.most.div_ceil(2)) {
+        if all >= self.most || (!whose.is_empty() && own >= self.most - self.most / 3) {
             return None;
         }
         each.insert(whose.to_string(), own + 1);
