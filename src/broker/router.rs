@@ -57,14 +57,20 @@ pub struct Authorized<'a> {
     pub params: Vec<&'a str>,
 }
 
+/// About what the broker's own message about an objective takes of the disk, and that it goes to a member.
+const MESSAGE: usize = 512;
+const DELIVERY: usize = 64;
+
 impl Authorized<'_> {
-    /// Count what the caller says against their share of the disk.
+    /// Count what the caller says against their share of the disk; so many messages come of it beside what the body
+    /// holds, each to so many members.
     ///
     /// # Errors
     /// 429.
-    pub fn say(&self) -> Result<(), Failure> {
+    pub fn say(&self, messages: usize, members: usize) -> Result<(), Failure> {
         let what = "you have said as much as a member may within a day";
-        let said = self.service.quota.take(&self.caller.member().name, self.body.len(), now_ms());
+        let bytes = self.body.len() + messages * (MESSAGE + members * DELIVERY);
+        let said = self.service.quota.take(&self.caller.member().name, bytes, now_ms());
         said.map_err(|ms| Failure::TooMany { what, seconds: ms.div_ceil(1000) })
     }
 }

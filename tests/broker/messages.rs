@@ -417,3 +417,15 @@ fn nobody_says_more_than_a_days_share() {
     sent(&rig, &rig.bob, &json!({"to": "ann", "body": "x"}));
     assert_eq!(rig.get("/briefing").status, 200);
 }
+
+#[test]
+fn what_the_broker_has_to_tell_counts_for_whoever_makes_it() {
+    let rig = Rig::with(Limits { said: 16 << 10, ..Limits::default() });
+    let watchers: Vec<String> = (0..8).map(|n| format!("w{n}")).collect();
+    watchers.iter().for_each(|name| drop(rig.add(name, &[])));
+    let create = |watchers: &[String]| {
+        let new = json!({"title": "t", "outcome": "o", "assignee": "bob", "watchers": watchers});
+        rig.call("POST", "/objectives", &rig.ann, &new.to_string()).status
+    };
+    assert_eq!((create(&watchers), create(&watchers), create(&[])), (200, 429, 200));
+}

@@ -21,7 +21,7 @@ pub fn list(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
 /// `POST`: a new one, of which the caller is the admin.
 pub fn create(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
     let slug = read_slug(&object(&at.body)?).map_err(Failure::invalid)?;
-    at.say()?;
+    at.say(0, 0)?;
     let made = at.service.main.create_channel(&slug, &at.caller.member().name, now_ms())?;
     Ok(Answer::json(201, &made.map_err(|no| refused(&slug, no))?.to_json()))
 }

@@ -53,7 +53,8 @@ pub fn create(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
     known(team, "assignee", &new.assignee)?;
     all_known(team, "watchers", &new.watchers)?;
     files::attach(at, &mut new.attachments)?;
-    at.say()?;
+    // One about the objective, and one about each who watches it.
+    at.say(1 + new.watchers.len(), 2 + new.watchers.len())?;
     let originator = &at.caller.member().name;
     let changed = at.service.main.create_objective(new, originator, &managers(team), now_ms())?;
     Ok(told(at, &changed))
@@ -117,7 +118,7 @@ pub fn discuss(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
         takes_part(at, objective, "discussing an objective in which one takes no part")?;
         let mut post = discussion(&object(&at.body)?).map_err(Failure::invalid)?;
         files::attach(at, &mut post.attachments)?;
-        at.say()?;
+        at.say(0, 0)?;
         Ok::<_, Failure>(post)
     })?;
     let sent = sent.ok_or_else(|| no_such(id))??;
@@ -139,7 +140,11 @@ fn change(
         // A request without a body says nothing beyond its path.
         let body = if at.body.is_empty() { json!({}) } else { object(&at.body)? };
         let action = read(&body).map_err(Failure::invalid)?;
-        at.say()?;
+        let messages = match &action {
+            Action::Watch { add, remove } => add.len() + remove.len(),
+            _ => 1,
+        };
+        at.say(messages, 2 + objective.watchers.len() + messages)?;
         match &action {
             Action::Reassign { to, .. } => known(team, "to", to)?,
             Action::Watch { add, .. } => all_known(team, "add", add)?,

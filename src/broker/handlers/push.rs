@@ -17,7 +17,7 @@ pub fn post(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
         return Err(Failure::NotFound(format!("no such agent: {to}")));
     }
     files::attach(at, &mut post.attachments)?;
-    at.say()?;
+    at.say(0, 0)?;
     let channel = post.channel().filter(|id| *id != GENERAL).map(str::to_string);
     let sent = match channel {
         None => main.post(from, post, now_ms())?,
