@@ -12,7 +12,7 @@ use ac7::identity::{KekPlace, TeamFile, WebPush};
 use ac7::store::activity::{Parser, Store, Upload};
 use ac7::store::main::{Session, Store as Main, Subscription};
 use serde_json::{Value, json};
-use support::run::{Finished, Home, free_port, json_lines, wait_until};
+use support::run::{Finished, FreePort, Home, json_lines, wait_until};
 use support::totp::code;
 
 /// ac7 in its home, with times in UTC.
@@ -246,8 +246,8 @@ fn errors_that_the_manual_explains_end_with_a_code_that_help_knows() {
     assert_eq!(run(&home, &["setup", "--non-interactive", "--team", "T", "--member", "ann"]).code, Some(0));
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
-    let free = free_port();
-    let url = format!("http://127.0.0.1:{free}");
+    let nobody = FreePort::take();
+    let url = format!("http://127.0.0.1:{}", nobody.number);
     for (words, code) in [
         (&["setup", "--non-interactive", "--team", "T", "--member", "ann"][..], "is-set-up"),
         (&["serve", "--port", &port], "port-taken"),

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use ac7::client::{Client, Options};
 use serde_json::{Value, json};
 use support::mock::{self, Mock};
-use support::run::{Finished, free_port, wait_until};
+use support::run::{Finished, FreePort, wait_until};
 
 use crate::team::{Team, claude_code, left_behind, script};
 
@@ -139,10 +139,10 @@ fn call(mock: &Mock) -> String {
 #[test]
 fn without_what_it_needs_nothing_begins() {
     let team = Team::new();
-    let port = free_port();
+    let nobody = FreePort::take();
     agent(&team, "touch began");
     let none = team.home.join("home/none");
-    let refused = format!("http://127.0.0.1:{port}");
+    let refused = format!("http://127.0.0.1:{}", nobody.number);
     let hint = "`ac7 serve` in another terminal, or `--url`/`$AC7_URL`";
     for (flags, claude, token, code, want) in [
         (

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 use serde_json::Value;
-use support::run::{TempDir, free_port};
+use support::run::{FreePort, TempDir};
 use support::tls::Authority;
 
 use crate::Failed;
@@ -173,13 +173,13 @@ fn peers(certs: &Path) -> Vec<(&'static str, Command, u16, PathBuf)> {
     let mut peers = Vec::new();
     let ca = certs.join("ca.pem");
     if let Some(path) = env::var_os("HUDSUCKER_BENCH") {
-        let port = free_port();
+        let port = FreePort::take().number;
         let mut command = Command::new(path);
         command.arg(port.to_string()).arg(&ca).arg(certs.join("ca.key")).arg(&ca);
         peers.push(("hudsucker", command, port, ca.clone()));
     }
     if let Some(path) = env::var_os("MITMDUMP") {
-        let (port, folder) = (free_port(), certs.join("mitmproxy"));
+        let (port, folder) = (FreePort::take().number, certs.join("mitmproxy"));
         let set = |name: &str, value: &Path| format!("{name}={}", value.display());
         let mut command = Command::new(path);
         command.args(["--quiet", "--listen-port", &port.to_string(), "--set", "stream_large_bodies=1m"]);

@@ -12,7 +12,7 @@ use ac7::sys::clock::now_ms;
 use ac7::sys::random;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use support::run::free_port;
+use support::run::FreePort;
 
 use crate::rig::{Rig, wait_for};
 
@@ -194,7 +194,8 @@ fn a_restart_says_what_it_costs_and_waits_for_the_broker() {
 
     // A manager that does start one.
     let ac7 = env!("CARGO_BIN_EXE_ac7");
-    let (home, port) = (host.home.display().to_string(), free_port());
+    let (home, place) = (host.home.display().to_string(), FreePort::take());
+    let port = place.number;
     let setup = ["setup", "--non-interactive", "--team", "T", "--member", "ann"];
     let made = Command::new(ac7).args(setup).current_dir(&host.home).output().unwrap();
     assert!(made.status.success(), "{}", said(&made));

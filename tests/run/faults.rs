@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use support::mock::{CONFLICTING_LENGTHS, Fault, GARBAGE, Mock, Options};
-use support::run::{Finished, free_port, wait_until};
+use support::run::{Finished, FreePort, wait_until};
 use support::tls::Leaf;
 
 use crate::lab::{Held, Lab, MODEL, OTHER, call, events, finish, post, read_head, url};
@@ -25,11 +25,11 @@ fn an_upstream_that_cannot_be_trusted_is_a_502_with_the_reason() {
     let (expired, wrong, stranger) =
         (bad(Leaf::Expired), bad(Leaf::WrongName), Mock::start(Options::default()));
     let (reset, silent) = (fault(Fault::Reset), fault(Fault::Silent));
-    let not_tls = Server::start(echo);
+    let (not_tls, nobody) = (Server::start(echo), FreePort::take());
     let lab = Lab::new(&[&expired, &wrong, &reset, &silent]);
     let held = Held::start(&lab, &[]);
     let cases = [
-        (free_port(), "cannot connect to 127.0.0.1:"),
+        (nobody.number, "cannot connect to 127.0.0.1:"),
         (expired.port, "cannot trust api.anthropic.com: invalid peer certificate: certificate expired"),
         (
             wrong.port,
@@ -88,7 +88,8 @@ fn other_hosts_are_judged_by_the_client_itself() {
 #[test]
 fn curl_fails_at_once_where_the_upstream_refuses() {
     let lab = Lab::new(&[]);
-    let port = free_port();
+    let nobody = FreePort::take();
+    let port = nobody.number;
     for (url, code) in
         [(format!("https://{MODEL}:{port}/"), Some(56)), (format!("https://{OTHER}:{port}/"), Some(56))]
     {

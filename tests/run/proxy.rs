@@ -8,7 +8,7 @@ use std::thread;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use support::mock::{ANSWER, Mock, Options};
-use support::run::{Finished, free_port};
+use support::run::{Finished, FreePort};
 
 use crate::lab::{CURL, Held, Lab, MODEL, OTHER, call, finish, read_head, url};
 use crate::server::Server;
@@ -145,11 +145,12 @@ fn a_proxy_that_refuses_is_a_502_without_the_password() {
     let corporate = Corporate::start();
     let garbage = Server::start(|mut tcp| tcp.write_all(b"SSH-2.0-x\r\n\r\n").unwrap());
     let mute = Server::start(|mut tcp| drop(tcp.read(&mut [0; 16])));
+    let nobody = FreePort::take();
     for (port, want) in [
         (corporate.server.port, "refused CONNECT api.anthropic.com:443: HTTP/1.1 407 Who Are You\n"),
         (garbage.port, "refused CONNECT api.anthropic.com:443: SSH-2.0-x\n"),
         (mute.port, "did not answer CONNECT: "),
-        (free_port(), "cannot connect to 127.0.0.1:"),
+        (nobody.number, "cannot connect to 127.0.0.1:"),
     ] {
         let lab = Lab::new(&[]);
         let mut command = lab.plain(&[], &["sh", "-c", Held::SCRIPT]);

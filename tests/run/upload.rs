@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use rustls::ServerConfig;
 use serde_json::{Value, json};
 use support::mock::{Mock, Options};
-use support::run::{free_port, wait_until};
+use support::run::{FreePort, wait_until};
 use support::tls::{self, Authority, Leaf};
 
 use crate::broker_stub::{BrokerStub, Shared, Step};
@@ -125,7 +125,8 @@ fn a_model_call_arrives_whole_or_as_what_the_broker_understands() {
 #[test]
 fn a_broker_that_comes_late_gets_everything() {
     let mock = Mock::start(Options::default());
-    let port = free_port();
+    let place = FreePort::take();
+    let port = place.number;
     let mut session = Session::start(&mock, &format!("http://127.0.0.1:{port}"));
     session.ask(0..20);
     session.wait_log("briefing failed");
@@ -234,7 +235,8 @@ fn with_nothing_to_say_nobody_waits_for_the_broker() {
     let broker = BrokerStub::start();
     broker.books.script("briefing", &[Step::Silence]);
     let home = support::ac7!();
-    for url in [broker.url(), format!("http://127.0.0.1:{}", free_port())] {
+    let nobody = FreePort::take();
+    for url in [broker.url(), format!("http://127.0.0.1:{}", nobody.number)] {
         let began = Instant::now();
         let done = home.run(["run", "--url", &url, "--token", TOKEN, "--", "sh", "-c", "exit 4"]);
         assert_eq!(done.code, Some(4), "{}", done.stderr);

@@ -1,13 +1,16 @@
 //! The `ac7` under test, in an environment of its own.
 use std::ffi::OsStr;
 use std::fs;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::net::sockopt::set_socket_reuseaddr;
+use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
 use serde_json::Value;
 
 /// How long [`wait_until`] waits: long enough for a debug build on a busy machine.
@@ -169,10 +172,23 @@ pub fn wait_until<T>(name: &str, mut what: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// A loopback port that nothing listened on a moment ago: connections to it are refused.
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("the loopback has a free port");
-    listener.local_addr().expect("a bound socket has an address").port()
+/// A port of the loopback that is ours without anybody listening there: connections to it are refused, and no other test
+/// is given it, but who asks for it by its number may listen.
+pub struct FreePort {
+    pub number: u16,
+    _socket: OwnedFd,
+}
+
+impl FreePort {
+    pub fn take() -> FreePort {
+        let socket =
+            socket(AddressFamily::INET, SocketType::STREAM, None).expect("there is a socket to be had");
+        set_socket_reuseaddr(&socket, true).expect("a new socket takes options");
+        bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).expect("the loopback has a free port");
+        let bound = getsockname(&socket).expect("a bound socket has an address");
+        let number = SocketAddrV4::try_from(bound).expect("an address as it was asked for").port();
+        FreePort { number, _socket: socket }
+    }
 }
 
 fn list(folder: &Path) -> Vec<String> {
