@@ -36,6 +36,12 @@ export const virtualList = ({label, draw, act, top}) => {
       element.setAttribute('aria-setsize', items.length);
       element.setAttribute('aria-selected', key === chosen);
     }
+    // What was drawn before the items were set goes when what is new is there.
+    while (next) {
+      const gone = next;
+      next = next.nextSibling;
+      gone.remove();
+    }
     if (chosen && drawn.has(chosen)) node.setAttribute('aria-activedescendant', `item-${chosen}`);
     else node.removeAttribute('aria-activedescendant');
     if (from === 0 && top) top();
@@ -77,7 +83,6 @@ export const virtualList = ({label, draw, act, top}) => {
       items = next;
       places = null;
       drawn.clear();
-      space.replaceChildren();
       space.style.height = `${items.length * height}px`;
       if (follows) node.scrollTop = items.length * height;
       else if (seen && placeOf(seen.key) != null) node.scrollTop += (placeOf(seen.key) - before) * height;
