@@ -48,7 +48,7 @@ fn what_a_session_does_appears_on_the_objective_that_is_open() {
     );
     assert_eq!(browser.run("return window.same"), true, "nothing was loaded anew");
     browser.run("rows().find(row => row.textContent.includes('Says')).click()");
-    browser.wait("/claude-opus-4-5.*to first token.*Raw JSON/s.test(text('.detail'))");
+    browser.wait("/claude-opus-4-5.*cache read 100.*Raw JSON/s.test(text('.detail'))");
     browser.run("press('System · 9 B')");
     browser.wait("text('.detail').includes('Be brief.')");
     drop(stdin);

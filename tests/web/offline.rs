@@ -39,7 +39,14 @@ fn is_the_story(browser: &Browser) {
     browser.run("rows().find(row => row.textContent.includes('git commit')).click()");
     browser.wait("/Call 5.*Raw JSON/.test(text('.detail'))");
     let detail = browser.wait("text('.detail')");
-    for want in ["200 tool_use", "7 earlier messages", "claude-opus-4-5", "req_5", "in the next call"] {
+    for want in [
+        "200 tool_use",
+        "to first token 300 ms",
+        "7 earlier messages",
+        "claude-opus-4-5",
+        "req_5",
+        "in the next call",
+    ] {
         assert!(detail.as_str().unwrap().contains(want), "{want}: {detail}");
     }
     for folded in ["exit status 1", "null", "undefined"] {
