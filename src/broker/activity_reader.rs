@@ -1,5 +1,4 @@
 //! Reading the activity database: a few connections, and long lists that are read while they are sent.
-use std::io::{self, Read};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::call::Body;
 use super::downgrade::as_opaque;
+use super::pieces;
 use super::sse::Piece;
 use crate::activity::Provider;
 use crate::store::Error;
@@ -108,44 +108,17 @@ pub fn events(readers: &Readers, member: Option<&str>, after: i64, form: &Form) 
     Ok(piece)
 }
 
-/// `{"activity":[…],"next":…}`, piece by piece. No transaction is open between two pieces, so that a client that reads
-/// slowly holds up nobody.
-pub struct Listing {
-    readers: Arc<Readers>,
-    /// What is still to be listed.
-    query: Query,
-    form: Form,
-    /// Text that has not been given out: `text[given..]`.
-    text: Vec<u8>,
-    given: usize,
-    first: bool,
-    done: bool,
-}
-
-impl Listing {
-    /// Read the first piece.
-    ///
-    /// # Errors
-    /// As [`Readers::with`].
-    pub fn start(readers: Arc<Readers>, query: Query, form: Form) -> Result<Listing, Error> {
-        let text = b"{\"activity\":[".to_vec();
-        let mut listing = Listing { readers, query, form, text, given: 0, first: true, done: false };
-        listing.piece()?;
-        Ok(listing)
-    }
-
-    /// The body of an answer: the text itself if the first piece was the last.
-    #[must_use]
-    pub fn into_body(self) -> Body {
-        if self.done { Body::Json(self.text) } else { Body::Stream(Box::new(self)) }
-    }
-
-    fn piece(&mut self) -> Result<(), Error> {
+/// The body `{"activity":[…],"next":…}`. No transaction is open between two pieces of it.
+///
+/// # Errors
+/// As [`Readers::with`], of the first piece.
+pub fn listing(readers: Arc<Readers>, mut query: Query, form: Form) -> Result<Body, Error> {
+    let mut first = true;
+    pieces::body(b"{\"activity\":[".to_vec(), move |text| {
         let (mut rows, mut cut) = (0, false);
-        let (text, first, form) = (&mut self.text, &mut self.first, &self.form);
-        let next = self.readers.with(|reader| {
+        let next = readers.with(|reader| {
             let each = |row: Row| {
-                if !std::mem::take(first) {
+                if !std::mem::take(&mut first) {
                     text.push(b',');
                 }
                 text.extend_from_slice(form.json(&row).as_bytes());
@@ -153,34 +126,19 @@ impl Listing {
                 cut = text.len() >= PIECE;
                 if cut { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             };
-            if form.brief.is_some() {
-                reader.list_brief(&self.query, each)
-            } else {
-                reader.list(&self.query, each)
-            }
+            if form.brief.is_some() { reader.list_brief(&query, each) } else { reader.list(&query, each) }
         })?;
-        self.query.limit -= rows;
+        query.limit -= rows;
         match next {
-            Some(cursor) if cut && self.query.limit > 0 => self.query.after = Some(cursor),
+            Some(cursor) if cut && query.limit > 0 => {
+                query.after = Some(cursor);
+                Ok(false)
+            }
             next => {
                 let next = json!(next.map(|cursor| cursor.to_string()));
-                self.text.extend_from_slice(format!("],\"next\":{next}}}").as_bytes());
-                self.done = true;
+                text.extend_from_slice(format!("],\"next\":{next}}}").as_bytes());
+                Ok(true)
             }
         }
-        Ok(())
-    }
-}
-
-impl Read for Listing {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if self.given == self.text.len() && !self.done {
-            self.text.clear();
-            self.given = 0;
-            self.piece().map_err(io::Error::other)?;
-        }
-        let n = (&self.text[self.given..]).read(buf)?;
-        self.given += n;
-        Ok(n)
-    }
+    })
 }

@@ -18,6 +18,7 @@ mod handlers;
 mod hub;
 mod live;
 mod log;
+mod pieces;
 mod presence;
 mod prompt;
 mod query;

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::usage::spans;
 use crate::activity::{Invalid, KINDS};
-use crate::broker::activity_reader::{Form, Listing, Readers, events, row_json};
+use crate::broker::activity_reader::{Form, Readers, events, listing, row_json};
 use crate::broker::activity_writer::{Refused, topic};
 use crate::broker::call::{Answer, Body, Call, Failure};
 use crate::broker::counters::Present;
@@ -74,8 +74,8 @@ pub fn of_objective(at: &mut Authorized<'_>) -> Result<Answer, Failure> {
     let spans = spans.into_iter().filter(|span| !own || span.member == *me).collect();
     let query = filters(None, &at.call.query).map_err(Failure::invalid)?;
     let query = store::activity::Query { spans: Some(spans), objective: None, ..query };
-    let listing = Listing::start(at.service.readers.clone(), query, form(&at.call.query, &prices(at)))?;
-    Ok(Answer { status: 200, headers: Vec::new(), body: listing.into_body() })
+    let body = listing(at.service.readers.clone(), query, form(&at.call.query, &prices(at)))?;
+    Ok(Answer { status: 200, headers: Vec::new(), body })
 }
 
 /// `GET …/:id`: one row.
@@ -103,8 +103,8 @@ pub fn rows(
     prices: &Arc<Prices>,
 ) -> Result<Answer, Failure> {
     let query = filters(member, given).map_err(Failure::invalid)?;
-    let listing = Listing::start(readers.clone(), query, form(given, prices))?;
-    Ok(Answer { status: 200, headers: Vec::new(), body: listing.into_body() })
+    let body = listing(readers.clone(), query, form(given, prices))?;
+    Ok(Answer { status: 200, headers: Vec::new(), body })
 }
 
 /// One row of `member`, or of anybody.
